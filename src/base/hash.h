@@ -1,0 +1,34 @@
+// XXH3, the one hash for files, identities and keys.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace nfscale {
+
+uint64_t hash64(std::string_view bytes);
+std::string hash128(std::span<const std::byte> bytes);  // 32 hexadecimal digits
+std::string hash128(std::string_view bytes);
+
+// The same over bytes that come in parts.
+class Hasher {
+ public:
+  Hasher();
+  ~Hasher();
+  Hasher(const Hasher&) = delete;
+  Hasher& operator=(const Hasher&) = delete;
+  void add(std::span<const std::byte> bytes);
+  void add(std::string_view text);
+  void add(uint64_t number);  // as 8 little-endian bytes
+  std::string digest() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace nfscale

@@ -1,0 +1,332 @@
+#include "config/load.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+#include <type_traits>
+
+#include "base/hash.h"
+#include "base/text.h"
+
+namespace nfscale {
+namespace {
+
+template <class T>
+struct IsOptional : std::false_type {};
+template <class T>
+struct IsOptional<std::optional<T>> : std::true_type {};
+template <class T>
+struct IsList : std::false_type {};
+template <class T>
+struct IsList<std::vector<T>> : std::true_type {};
+
+template <class T>
+Json to_json(const T& field) {
+  if constexpr (IsOptional<T>::value)
+    return field ? to_json(*field) : Json();
+  else if constexpr (std::is_same_v<T, Duration>)
+    return duration_key_text(field);
+  else
+    return Json(field);
+}
+
+template <class T>
+std::string kind_of() {
+  if constexpr (IsOptional<T>::value)
+    return kind_of<typename T::value_type>();
+  else if constexpr (IsList<T>::value)
+    return "list of " + kind_of<typename T::value_type>();
+  else if constexpr (std::is_same_v<T, bool>)
+    return "true or false";
+  else if constexpr (std::is_same_v<T, int64_t>)
+    return "whole number";
+  else if constexpr (std::is_same_v<T, double>)
+    return "number";
+  else if constexpr (std::is_same_v<T, Duration>)
+    return "duration";
+  else
+    return "text";
+}
+
+std::string allowed_text(const Allowed& a) {
+  if (!a.words.empty()) return "one of " + join(a.words, ", ");
+  std::string text;
+  if (std::isfinite(a.low))
+    text = fmt::format("{} {}", a.above_low ? "more than" : "at least", number_text(a.low));
+  if (std::isfinite(a.high))
+    text += fmt::format("{}at most {}", text.empty() ? "" : ", ", number_text(a.high));
+  if (a.count) text += fmt::format("{}{} of them", text.empty() ? "" : ", ", a.count);
+  return text;
+}
+
+template <class T>
+void read_value(const Json& j, T& field, const Allowed& allowed) {
+  if constexpr (IsOptional<T>::value) {
+    typename T::value_type value{};
+    read_value(j, value, allowed);
+    field = value;
+  } else if constexpr (IsList<T>::value) {
+    T list;
+    // A single value stands for a list of one: data.train = "...", group_width = 8.
+    const Json::Array items = j.is_array() ? j.items() : Json::Array{j};
+    for (const Json& item : items) read_value(item, list.emplace_back(), allowed);
+    if (allowed.count && list.size() != allowed.count)
+      fail(Exit::usage, "expected {} values, found {}", allowed.count, list.size());
+    field = list;
+  } else if constexpr (std::is_same_v<T, bool>) {
+    field = j.as_bool();
+  } else if constexpr (std::is_same_v<T, Duration>) {
+    if (j.is_int() && j.as_int() == 0)
+      field = {};
+    else if (j.is_number())
+      fail(Exit::usage, "expected a duration with a unit such as \"{0}st\" or \"{0}ep\", found {0}",
+           j.dump());
+    else
+      field = parse_duration(j.as_string());
+  } else if constexpr (std::is_same_v<T, std::string>) {
+    if (!allowed.words.empty() &&
+        (!j.is_string() || std::find(allowed.words.begin(), allowed.words.end(), j.as_string()) ==
+                               allowed.words.end())) {
+      const std::string near = j.is_string() ? nearest(j.as_string(), allowed.words) : "";
+      fail(Exit::usage, "expected one of {}, found {}{}", join(allowed.words, ", "), j.dump(),
+           near.empty() ? "" : fmt::format(" (nearest: {})", near));
+    }
+    field = j.as_string();
+  } else {
+    double number;
+    if constexpr (std::is_same_v<T, int64_t>) {
+      field = j.as_int();
+      number = static_cast<double>(field);
+    } else {
+      number = field = j.as_double();
+    }
+    if (!(number >= allowed.low && number <= allowed.high) ||
+        (allowed.above_low && number == allowed.low))
+      fail(Exit::usage, "expected {}, found {}", allowed_text(allowed), j.dump());
+  }
+}
+
+// Keys and tables of the contract that nothing reads yet.
+const std::vector<std::string> kPlanned = {"model.patch",
+                                           "model.mlp",
+                                           "model.heads",
+                                           "model.pool",
+                                           "model.pool_norm",
+                                           "model.class_position",
+                                           "model.head_bias",
+                                           "data.cache",
+                                           "data.cache_bytes",
+                                           "data.read_deadline",
+                                           "data.max_rate",
+                                           "data.augment.mix_partner",
+                                           "data.augment.augment_order",
+                                           "data.augment.contrast",
+                                           "data.augment.resize"};
+
+std::string last_part(const std::string& key) {
+  return key.substr(key.rfind('.') + 1);
+}
+
+[[noreturn]] void unknown_key(const std::string& key, const std::string& where) {
+  if (std::find(kPlanned.begin(), kPlanned.end(), key) != kPlanned.end())
+    fail(Exit::usage, "{}: {} is not supported yet", where, key);
+  const std::vector<std::string> keys = config_keys();
+  // The same name in another table is a better guess than a similar text.
+  std::string near;
+  for (const std::string& k : keys)
+    if (near.empty() && last_part(k) == last_part(key)) near = k;
+  if (near.empty()) near = nearest(key, keys);
+  fail(Exit::usage, "{}: {} is not a key (nearest: {})", where, key, near);
+}
+
+bool is_table(const std::string& name) {
+  const std::vector<std::string> keys = config_keys();
+  return std::any_of(keys.begin(), keys.end(),
+                     [&](const std::string& k) { return k.starts_with(name + "."); });
+}
+
+[[noreturn]] void unknown_table(const std::string& name, const std::string& where) {
+  std::vector<std::string> tables;
+  for (const std::string& key : config_keys()) {
+    const std::string table = key.substr(0, key.rfind('.'));
+    if (tables.empty() || tables.back() != table) tables.push_back(table);
+  }
+  fail(Exit::usage, "{}: [{}] is not a table (nearest: [{}])", where, name, nearest(name, tables));
+}
+
+void apply_file(const Path& file, LoadedConfig& loaded, std::vector<Path>& chain) {
+  const Path canonical = std::filesystem::weakly_canonical(file);
+  if (std::find(chain.begin(), chain.end(), canonical) != chain.end())
+    fail(Exit::usage, "{}: base leads back to {}: a configuration cannot be its own base",
+         chain.back().string(), file.string());
+  chain.push_back(canonical);
+  const std::vector<TomlEntry> entries = read_toml(file);
+  for (const TomlEntry& e : entries) {
+    if (e.key() != "base") continue;
+    if (!e.value.is_string()) fail(Exit::usage, "{}: base: expected a file name", e.where());
+    const Path base = file.parent_path() / e.value.as_string();
+    if (!std::filesystem::exists(base))
+      fail(Exit::usage, "{}: base: no such file: {}", e.where(), base.string());
+    apply_file(base, loaded, chain);
+  }
+  for (const TomlEntry& e : entries) {
+    if (e.key() == "base") continue;
+    if (e.value.is_null()) {
+      if (!is_table(e.key())) unknown_table(e.key(), e.where());
+      continue;
+    }
+    set_key(loaded.config, e.key(), e.value, e.where());
+    loaded.origins.of[e.key()] = e.where();
+  }
+  chain.pop_back();
+}
+
+}  // namespace
+
+std::string Origins::operator[](const std::string& key) const {
+  const auto found = of.find(key);
+  return found == of.end() ? "default" : found->second;
+}
+
+void set_key(Config& config, const std::string& key, const Json& value, const std::string& where) {
+  bool found = false;
+  visit(
+      [&](const char* name, auto& field, const Allowed& allowed, const char*) {
+        if (key != name) return;
+        found = true;
+        try {
+          read_value(value, field, allowed);
+        } catch (const Error& e) {
+          fail(Exit::usage, "{}: {}: {}", where, key, e.what());
+        }
+      },
+      config);
+  if (!found) unknown_key(key, where);
+}
+
+LoadedConfig load_config(const std::optional<Path>& file, const std::vector<std::string>& sets) {
+  LoadedConfig loaded;
+  std::vector<Path> chain;
+  if (file) apply_file(*file, loaded, chain);
+  for (const std::string& set : sets) {
+    const size_t at = set.find('=');
+    if (at == std::string::npos) fail(Exit::usage, "--set {}: expected KEY=VALUE", set);
+    const std::string key = set.substr(0, at);
+    set_key(loaded.config, key, parse_toml_value(set.substr(at + 1)), "--set");
+    loaded.origins.of[key] = "--set";
+  }
+  return loaded;
+}
+
+std::vector<std::pair<std::string, Json>> config_values(const Config& config) {
+  std::vector<std::pair<std::string, Json>> values;
+  visit([&](const char* key, const auto& field, const Allowed&,
+            const char*) { values.emplace_back(key, to_json(field)); },
+        config);
+  return values;
+}
+
+Json config_json(const Config& config) {
+  Json object = Json::object();
+  for (auto& [key, value] : config_values(config)) object.set(key, value);
+  return object;
+}
+
+Config config_from_json(const Json& values, const std::string& where) {
+  Config config;
+  for (const auto& [key, value] : values.members())
+    if (!value.is_null()) set_key(config, key, value, where);
+  return config;
+}
+
+std::string config_toml(const Config& config) {
+  std::string text, table;
+  for (const auto& [key, value] : config_values(config)) {
+    if (value.is_null()) continue;
+    const size_t dot = key.rfind('.');
+    if (key.substr(0, dot) != table) {
+      table = key.substr(0, dot);
+      text += fmt::format("{}[{}]\n", text.empty() ? "" : "\n", table);
+    }
+    text += fmt::format("{} = {}\n", key.substr(dot + 1), toml_text(value));
+  }
+  return text;
+}
+
+KeyHelp explain_key(const std::string& key) {
+  std::optional<KeyHelp> found;
+  Config defaults;
+  visit(
+      [&]<class T>(const char* name, T& field, const Allowed& allowed, const char* help) {
+        if (key == name)
+          found = {key, kind_of<std::remove_const_t<T>>(), to_json(field).dump(),
+                   allowed_text(allowed), help};
+      },
+      defaults);
+  if (!found) unknown_key(key, "--explain");
+  return *found;
+}
+
+std::vector<std::string> config_keys() {
+  std::vector<std::string> keys;
+  Config defaults;
+  visit([&](const char* key, auto&, const Allowed&, const char*) { keys.emplace_back(key); },
+        defaults);
+  return keys;
+}
+
+bool changes_no_result(const std::string& key) {
+  return key.starts_with("log.") || key.starts_with("checkpoint.") || key == "data.threads" ||
+         key == "data.ledger";
+}
+
+std::string config_hash(const Config& config, const std::string& train_fingerprint,
+                        const std::string& heldout_fingerprint) {
+  Hasher hasher;
+  for (auto& [key, value] : config_values(config)) {
+    if (changes_no_result(key)) continue;
+    const std::string text = key == "data.train"     ? train_fingerprint
+                             : key == "data.heldout" ? heldout_fingerprint
+                                                     : value.dump();
+    hasher.add(fmt::format("{}={}\n", key, text));
+  }
+  return hasher.digest();
+}
+
+void resolve(Config& c) {
+  const auto unbuilt = [](bool used, const char* what) {
+    if (used) not_supported(what);
+  };
+  unbuilt(c.optim.name != "sgd", ("optim.name = \"" + c.optim.name + "\"").c_str());
+  unbuilt(c.optim.sam_rho > 0, "optim.sam_rho");
+  unbuilt(c.optim.layer_decay != 1, "optim.layer_decay");
+  unbuilt(c.schedule.kind == "rsqrt", "schedule.kind = \"rsqrt\"");
+  unbuilt(c.schedule.cooldown.value > 0, "schedule.cooldown");
+  unbuilt(!c.data.augment.randaugment.empty(), "data.augment.randaugment");
+  unbuilt(c.data.augment.mixup > 0, "data.augment.mixup");
+  unbuilt(c.data.augment.cutmix > 0, "data.augment.cutmix");
+  unbuilt(!c.data.mixture.empty(), "data.mixture");
+  unbuilt(!c.data.exclude.empty(), "data.exclude");
+  unbuilt(c.data.ledger == "full", "data.ledger = \"full\"");
+  unbuilt(c.train.on_divergence == "rollback", "train.on_divergence = \"rollback\"");
+
+  if (c.train.batch % c.data.augment.repeat != 0)
+    fail(Exit::usage, "data.augment.repeat: {} copies do not divide train.batch = {}",
+         c.data.augment.repeat, c.train.batch);
+  if (c.train.micro_batch > c.train.batch)
+    fail(Exit::usage, "train.micro_batch: {} is more than train.batch = {}", c.train.micro_batch,
+         c.train.batch);
+  if (!c.optim.lr) c.optim.lr = 0.1 * static_cast<double>(c.train.batch) / 256;
+  if (c.train.eval_size == 0) c.train.eval_size = c.train.image_size;
+  if (!c.optim.head_weight_decay) c.optim.head_weight_decay = c.optim.weight_decay;
+  if (!c.optim.agc_exclude) {
+    c.optim.agc_exclude = {"head.fc.weight"};
+    if (c.optim.agc_rule == "timm") c.optim.agc_exclude->push_back("head.fc.bias");
+  }
+  if (c.data.eval_crop == "auto") {
+    const bool small = c.train.eval_size < 128;
+    c.data.eval_crop = small ? "pct:1" : c.model.numerics == "timm" ? "pct:0.9" : "squash32";
+  }
+}
+
+}  // namespace nfscale
