@@ -1,5 +1,6 @@
 // pretrain, finetune, eval, predict: training and the use of what was trained.
 #include "base/csv.h"
+#include "base/csv.h"
 #include "base/files.h"
 #include "base/log.h"
 #include "base/process.h"
@@ -47,17 +48,17 @@ void run_eval(const Args& args) {
   if (trained.foreign) say("{}: no metadata of nfscale: taken for {}, EXIF orientation ignored, crop {}", trained.file.string(), trained.model.arch.name, trained.data.eval_crop);
   const int64_t size = args.integer("--size", trained.eval_size, 1, 65500);
   const auto source = open_source({args.text("--data")});
-  std::string predictions = "key,label,predicted,probability,loss\n";
+  Csv predictions{"predictions", {"index", "key", "label", "predicted", "probability", "loss"}, {}};
   EvaluateOptions options{.data = trained.data, .class_names = trained.class_names, .size = size, .batch = 64, .threads = std::max(1, args.threads() / 2),
                           .compute = compute_type(trained.precision), .loss = trained.loss};
   if (options.class_names.empty())
     for (int64_t c = 0; c < trained.model.arch.classes; ++c) options.class_names.push_back(std::to_string(c));
   if (args.has("--predictions"))
     options.each = [&](const Prediction& p) {
-      predictions += csv_row({printable(p.key), std::to_string(p.label), std::to_string(p.predicted), number_text(p.probability), number_text(p.loss)});
+      predictions.rows.push_back({std::to_string(predictions.rows.size()), printable(p.key), std::to_string(p.label), std::to_string(p.predicted), csv_number(p.probability), csv_number(p.loss)});
     };
   const Evaluation e = evaluate(trained.model, source, options);
-  if (args.has("--predictions")) write_file(*args.path("--predictions"), predictions);
+  if (args.has("--predictions")) write_file(*args.path("--predictions"), csv_text(predictions));
   Json document = e.json();
   document.set("broken", e.broken).set("image_size", size).set("ema", trained.ema);
   print_result(args, document,

@@ -2,7 +2,7 @@
 
 #include <ATen/ops/mm.h>
 #include <ATen/ops/randn.h>
-#include <torch/headeronly/version.h>
+#include <torch/version.h>
 
 #include <chrono>
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/json.h"
 #include "data/loader.h"
 #include "data/source.h"
 #include "model/nfnet.h"

@@ -9,6 +9,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/process.h"
+#include "base/text.h"
 #include "config/schedule.h"
 #include "data/certificate.h"
 #include "data/loader.h"
