@@ -3,6 +3,7 @@
 
 #include <chrono>
 
+#include "arch/arch.h"
 #include "base/cpu.h"
 #include "base/files.h"
 #include "base/log.h"
@@ -23,6 +24,8 @@ void run_config(const Args& args) {
                         fmt::format("{} ({}, default {}){}\n  {}\n", k.key, k.kind, k.fallback, k.allowed.empty() ? "" : ": " + k.allowed, k.help));
   }
   const LoadedConfig loaded = load_config(args.path("--config"), args.all("--set"));
+  // A configuration that no model fits is refused here, not hours later.
+  if (!loaded.config.model.name.empty()) make_arch(loaded.config.model, default_classes(loaded.config.model.name));
   Json values = Json::object();
   std::vector<std::vector<std::string>> rows;
   size_t key_width = 0;
