@@ -28,6 +28,13 @@ struct TestFolder {
   }
 };
 
+// Without waiting for the disk.
+class FastFiles : public Files {
+ public:
+  void sync(int, const Path&) override {}
+  void sync_folder(const Path&) override {}
+};
+
 inline const char* const kTestBase = R"(
 [data]
 train = "shapes:?count=256"
