@@ -30,6 +30,7 @@ for part in sources.list sources.list.d trusted.gpg.d auth.conf.d; do
   [ ! -e "/etc/apt/$part" ] || cp -a "/etc/apt/$part" "$root/etc/apt/"
 done
 grep -hsE '^[A-Za-z:]*(Acquire|Proxy)' /etc/apt/apt.conf /etc/apt/apt.conf.d/* >"$root/etc/apt/apt.conf.d/90host" || true
+echo 'Dpkg::Use-Pty "false";' >>"$root/etc/apt/apt.conf.d/90host"
 for file in /etc/pip.conf /etc/hosts /etc/resolv.conf; do
   [ ! -e "$file" ] || cp -L "$file" "$root$file"
 done

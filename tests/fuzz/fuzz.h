@@ -2,11 +2,11 @@
 // in corpus/NAME; it fails on a crash, a sanitizer's finding, and any error but "your input is wrong".
 #pragma once
 
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <string>
 
 #include "base/error.h"
@@ -20,19 +20,21 @@ void expect_usage(F&& parse) {
   }
 }
 
-// The bytes as a file with a path, on no disk.
-class MemoryFile {
+// The bytes as a file with a path, as long as the object lives.
+class File {
  public:
-  MemoryFile(const uint8_t* data, size_t size) : file_(::memfd_create("fuzz", 0)) {
-    if (::write(file_, data, size) != static_cast<ssize_t>(size)) __builtin_trap();
+  File(const uint8_t* data, size_t size) {
+    const int file = ::mkstemp(path_);
+    if (::write(file, data, size) != static_cast<ssize_t>(size)) __builtin_trap();
+    ::close(file);
   }
-  ~MemoryFile() { ::close(file_); }
-  MemoryFile(const MemoryFile&) = delete;
-  MemoryFile& operator=(const MemoryFile&) = delete;
-  nfscale::Path path() const { return "/proc/self/fd/" + std::to_string(file_); }
+  ~File() { ::unlink(path_); }
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+  nfscale::Path path() const { return path_; }
 
  private:
-  int file_;
+  char path_[32] = "/tmp/nfscale-fuzz-XXXXXX";
 };
 
 #define FUZZ extern "C" int LLVMFuzzerTestOneInput

@@ -3,10 +3,10 @@
 #include "fuzz.h"
 
 FUZZ(const uint8_t* data, size_t size) {
-  const MemoryFile memory(data, size);
+  const File file(data, size);
   expect_usage([&] {
-    const nfscale::SafetensorsFile file = nfscale::read_safetensors(memory.path());
-    for (const nfscale::TensorView& t : file.tensors) file.numbers(t.name);
+    const nfscale::SafetensorsFile read = nfscale::read_safetensors(file.path());
+    for (const nfscale::TensorView& t : read.tensors) read.numbers(t.name);
   });
   return 0;
 }
