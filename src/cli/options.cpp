@@ -133,6 +133,12 @@ void configure_log(const Args& args) {
   if (args.has("--quiet")) set_log_level(LogLevel::error);
 }
 
+// Options of every command are checked by every command, whether or not it uses them.
+void check_common(const Args& args) {
+  configure_log(args);
+  args.threads();
+}
+
 }  // namespace
 
 void run_command_line(int argc, char** argv) {
@@ -202,7 +208,7 @@ void run_command_line(int argc, char** argv) {
     if (!values.empty()) args.values_[name] = values;
   for (auto& [name, on] : parser->switches)
     if (on) args.values_[name] = {};
-  configure_log(args);
+  check_common(args);
   parser->command->run(args);
 }
 

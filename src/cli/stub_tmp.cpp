@@ -1,15 +1,5 @@
 #include "cli/command.h"
 namespace nfscale {
-std::vector<Command> train_commands() {
-  return {};
+std::vector<Command> data_commands() { return {}; }
+std::vector<Command> study_commands() { return {}; }
 }
-std::vector<Command> data_commands() {
-  return {};
-}
-std::vector<Command> study_commands() {
-  return {};
-}
-std::vector<Command> tool_commands() {
-  return {};
-}
-}  // namespace nfscale

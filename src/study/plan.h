@@ -1,0 +1,42 @@
+// What a study is going to cost, before anything runs: trials, compute, warnings, and whether it
+// fits the budget.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "study/study.h"
+
+namespace nfscale {
+
+struct PlanCell {
+  double trials = 0;  // expected
+  std::optional<double> device_hours;
+};
+
+struct Plan {
+  std::vector<PlanCell> cells;  // as Grid::cells
+  double trials = 0, flops = 0;
+  std::optional<double> device_hours, wall_s;  // where the speed of a device is known
+  std::vector<std::string> warnings;
+  std::string refused;  // key, what is needed, what is allowed and the cells that would fit
+};
+
+// Trials that a cell is expected to take; 2.1 without, 2.7 with certification of the frontier and
+// 3.2 of all cells (replays of 200 synthetic studies), one more in the first.
+double expected_trials(const Study& study, const Grid& grid, size_t cell);
+
+// `flops_per_device_s` as measured by earlier trials; `devices` work at once.
+Plan make_plan(const Study& study, const Grid& grid, std::optional<double> flops_per_device_s,
+               double devices);
+
+Json plan_json(const Study& study, const Grid& grid, const Plan& plan);
+std::vector<std::vector<std::string>> plan_rows(const Grid& grid, const Plan& plan);
+std::string plan_text(const Study& study, const Grid& grid, const Plan& plan);  // below the table
+
+// "1.2e+15", "3.4k", "57.0M": for tables and sentences.
+std::string count_text(double value);
+
+}  // namespace nfscale

@@ -1,0 +1,266 @@
+#include "study/runner.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/process.h"
+#include "base/text.h"
+#include "config/load.h"
+
+namespace nfscale {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point then) {
+  return std::chrono::duration<double>(Clock::now() - then).count();
+}
+
+// The last lines of a log, as one text.
+std::string tail_of(const Path& file, size_t lines) {
+  std::string text;
+  try {
+    text = read_file(file);
+  } catch (const Error&) {
+    return "no output";
+  }
+  std::vector<std::string> all = split(text, '\n');
+  std::erase_if(all, [](const std::string& line) { return line.empty(); });
+  if (all.size() > lines) all.erase(all.begin(), all.end() - static_cast<ptrdiff_t>(lines));
+  if (all.empty()) return "no output";
+  for (std::string& line : all) line = printable(line);
+  return join(all, "\n");
+}
+
+std::string last_line(const std::string& text) {
+  return text.substr(text.rfind('\n') + 1);
+}
+
+class Runner {
+ public:
+  Runner(const Study& study, const Grid& grid, Executor& executor, const RunOptions& options)
+      : study_(study), grid_(grid), executor_(executor), options_(options), store_(study.out) {
+    // Children read a copy, so that editing the base file does not change a study that runs.
+    const std::string base = config_toml(grid.base);
+    const Path copy = study.out / "base.toml";
+    std::error_code error;
+    if (!std::filesystem::exists(copy, error) || read_file(copy) != base) write_file(copy, base);
+  }
+
+  RunOutcome run() {
+    refresh();
+    for (;;) {
+      if (stop_requested()) return stop();
+      if (view_.search.finished && running_.empty()) return RunOutcome::finished;
+      start_more();
+      const std::vector<Ended> ended = executor_.poll();
+      for (const Ended& e : ended) judge(e);
+      if (!ended.empty()) {
+        refresh();
+        continue;
+      }
+      if (options_.progress && seconds_since(shown_) > 0.5) {
+        options_.progress(view_);
+        shown_ = Clock::now();
+      }
+      executor_.wait();
+    }
+  }
+
+ private:
+  void refresh() {
+    std::vector<std::string> ids;
+    for (const auto& [id, trial] : running_) ids.push_back(id);
+    view_ = look(study_, grid_, store_.state(), ids, cache_);
+    for (const TrialView& t : view_.trials)
+      if (t.result && t.state == "done") record_step_time(t);
+    if (options_.progress) options_.progress(view_);
+    shown_ = Clock::now();
+  }
+
+  // Once for a model, batch and device, so that the axis of compute never moves.
+  void record_step_time(const TrialView& t) {
+    const std::string key = step_key(grid_.cells[t.trial.cell], t.result->device);
+    const auto seconds = step_seconds(*t.result);
+    if (seconds && !store_.state().step_times.contains(key))
+      store_.append("step_time", Json::object({{"key", key}, {"seconds", *seconds}}));
+  }
+
+  // False where the budget is used up but trials still run; Exit::usage when they have ended.
+  bool within_budget() {
+    double hours = 0;
+    int64_t trials = 0;
+    for (const TrialView& t : view_.trials) {
+      trials += t.state != "planned" || running_.contains(t.trial.run_id);
+      if (t.result && t.result->device_hours > 0) hours += t.result->device_hours;
+    }
+    const std::string file = study_.file.string();
+    std::string used;
+    if (study_.budget_trials && trials >= *study_.budget_trials)
+      used = fmt::format("{}: budget.trials: all {} trials are used", file, trials);
+    else if (study_.budget_hours && hours >= *study_.budget_hours)
+      used = fmt::format("{}: budget.device_hours: {:.3g} hours are used, {} allowed", file, hours,
+                         number_text(*study_.budget_hours));
+    else if (study_.budget_wall && seconds_since(begun_) >= *study_.budget_wall)
+      used = fmt::format("{}: budget.wall: {} are over", file, duration_text(*study_.budget_wall));
+    if (used.empty()) return true;
+    if (running_.empty()) fail(Exit::usage, "{}; raise it to go on", used);
+    return false;
+  }
+
+  void start_more() {
+    for (const TrialView& t : view_.trials) {
+      if (t.state != "planned" && t.state != "running") continue;
+      if (running_.size() >= executor_.slots()) return;
+      const std::string& id = t.trial.run_id;
+      if (running_.contains(id)) continue;
+      if (const auto wait = not_before_.find(id);
+          wait != not_before_.end() && Clock::now() < wait->second)
+        continue;
+      if (!within_budget()) return;
+      start(t);
+    }
+  }
+
+  void start(const TrialView& t) {
+    const Trial& trial = t.trial;
+    const Cell& cell = grid_.cells[trial.cell];
+    const Path folder = study_.out / "runs" / trial.run_id;
+    const auto known = store_.state().trials.find(trial.run_id);
+    // A trial whose folder was taken away begins anew, whatever became of it before.
+    if (known == store_.state().trials.end() || known->second.chosen.is_null() ||
+        (known->second.final && !std::filesystem::exists(folder)))
+      store_.append("chosen", Json::object({{"run_id", trial.run_id},
+                                            {"cell", cell.name},
+                                            {"model", cell.model},
+                                            {"epochs", cell.epochs},
+                                            {"params", cell.params},
+                                            {"macs", cell.macs},
+                                            {"batch", cell.batch},
+                                            {"lr", trial.lr},
+                                            {"lr_index", trial.lr_index},
+                                            {"seed", trial.seed},
+                                            {"config_hash", trial.config_hash},
+                                            {"why", t.why}}));
+    Job job;
+    job.trial = trial;
+    job.argv = trial_command(study_, grid_, trial, options_);
+    job.folder = folder;
+    job.log = study_.out / "logs" / (trial.run_id + ".txt");
+    files().make_folder(folder);
+    files().make_folder(job.log.parent_path());
+    store_.append("submitting", Json::object({{"run_id", trial.run_id}}));
+    executor_.start(job);
+    running_[trial.run_id] = job;
+    store_.append("submitted", Json::object({{"run_id", trial.run_id}}));
+  }
+
+  void judge(const Ended& ended) {
+    const auto found = running_.find(ended.run_id);
+    if (found == running_.end()) return;
+    const Job job = found->second;
+    running_.erase(found);
+    const std::string& id = ended.run_id;
+    const auto result = read_result(job.folder);
+    if (result) {
+      const std::string hash = hash128(read_file(job.folder / "result.json"));
+      store_.append("finished", Json::object({{"run_id", id},
+                                              {"state", result->status},
+                                              {"code", ended.code},
+                                              {"result_hash", hash}}));
+      return;
+    }
+    const std::string tail = tail_of(job.log, 20), last = last_line(tail);
+    if (ended.code == static_cast<int>(Exit::preempted)) {
+      store_.append("observed", Json::object({{"run_id", id}, {"state", "preempted"}}));
+      delay(id, 0);
+      return;
+    }
+    if (ended.code == static_cast<int>(Exit::usage) &&
+        last.find("is held by another nfscale") != std::string::npos) {
+      // A child of a runner that was killed is still saving.
+      store_.append("observed",
+                    Json::object({{"run_id", id}, {"state", "preempted"}, {"reason", last}}));
+      delay(id, 1);
+      return;
+    }
+    if (ended.code == static_cast<int>(Exit::usage) && cache_.empty()) {
+      store_.append("observed",
+                    Json::object({{"run_id", id}, {"state", "preempted"}, {"reason", last}}));
+      stop();
+      fail(Exit::usage, "{}: the first trial refuses its configuration: {}", id, last);
+    }
+    const int failures = store_.state().trials.at(id).failures + 1;
+    const bool hopeless = ended.code == static_cast<int>(Exit::usage) ||
+                          ended.code == static_cast<int>(Exit::damaged);
+    const bool final = hopeless || failures > study_.retries;
+    store_.append(
+        "failed",
+        Json::object({{"run_id", id}, {"code", ended.code}, {"final", final}, {"reason", tail}}));
+    warn("{} failed with exit {}{}: {}", id, ended.code, final ? "" : ", is tried again", last);
+    delay(id, failures);
+  }
+
+  void delay(const std::string& id, int failures) {
+    const double s = options_.retry_delay_s * std::exp2(std::min(failures, 8));
+    not_before_[id] = Clock::now() + std::chrono::milliseconds(static_cast<int64_t>(s * 1000));
+  }
+
+  // Asks the children to save and waits for them.
+  RunOutcome stop() {
+    if (!running_.empty()) say("stopping: {} trials save their state", running_.size());
+    for (const auto& [id, job] : running_) executor_.cancel(id);
+    const auto since = Clock::now();
+    while (!running_.empty() && seconds_since(since) < options_.grace_s) {
+      for (const Ended& e : executor_.poll()) {
+        const auto found = running_.find(e.run_id);
+        if (found == running_.end()) continue;
+        const Job job = found->second;
+        running_.erase(found);
+        const auto result = read_result(job.folder);
+        Json record = Json::object({{"run_id", e.run_id}, {"code", e.code}});
+        record.set("state", result ? Json(result->status) : Json("preempted"));
+        store_.append(result ? "finished" : "observed", record);
+      }
+      if (!running_.empty()) executor_.wait();
+    }
+    return RunOutcome::stopped;
+  }
+
+  const Study& study_;
+  const Grid& grid_;
+  Executor& executor_;
+  const RunOptions& options_;
+  Store store_;
+  StudyView view_;
+  ResultCache cache_;
+  std::map<std::string, Job> running_;
+  std::map<std::string, Clock::time_point> not_before_;
+  Clock::time_point begun_ = Clock::now(), shown_ = Clock::now();
+};
+
+}  // namespace
+
+std::vector<std::string> trial_command(const Study& study, const Grid& grid, const Trial& trial,
+                                       const RunOptions& options) {
+  std::vector<std::string> argv = {options.program, "pretrain", "--config",
+                                   (study.out / "base.toml").string()};
+  for (const std::string& setting :
+       trial_settings(grid, grid.cells[trial.cell], trial.lr, trial.seed)) {
+    argv.push_back("--set");
+    argv.push_back(setting);
+  }
+  argv.insert(argv.end(), {"--out", (study.out / "runs" / trial.run_id).string(), "--threads",
+                           std::to_string(options.threads_per_slot), "--quiet"});
+  return argv;
+}
+
+RunOutcome run_study(const Study& study, const Grid& grid, Executor& executor,
+                     const RunOptions& options) {
+  return Runner(study, grid, executor, options).run();
+}
+
+}  // namespace nfscale

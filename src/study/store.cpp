@@ -1,0 +1,203 @@
+#include "study/store.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <ctime>
+
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/process.h"
+#include "base/text.h"
+
+namespace nfscale {
+namespace {
+
+// Nothing where the line is no whole record.
+std::optional<Json> parse_record(std::string_view line) {
+  const size_t first = line.find('\t');
+  if (first == std::string_view::npos) return std::nullopt;
+  const size_t second = line.find('\t', first + 1);
+  if (second == std::string_view::npos) return std::nullopt;
+  const std::string_view json = line.substr(second + 1);
+  if (parse_int(line.substr(0, first)) != static_cast<int64_t>(json.size())) return std::nullopt;
+  if (line.substr(first + 1, second - first - 1) != fmt::format("{:016x}", hash64(json)))
+    return std::nullopt;
+  try {
+    return parse_json(json, "record");
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
+std::string text_of(const Json& record, std::string_view key) {
+  const Json* value = record.find(key);
+  return value && value->is_string() ? value->as_string() : "";
+}
+
+std::vector<Path> logs_of(const Path& folder) {
+  std::vector<Path> logs;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error))
+    if (entry.path().extension() == ".log") logs.push_back(entry.path());
+  std::sort(logs.begin(), logs.end());
+  return logs;
+}
+
+std::string now_text() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  ::gmtime_r(&now, &parts);
+  char text[32];
+  const size_t n = std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
+  return std::string(text, n);
+}
+
+// The records of a log; the place of the first bad line that is not the last, if any.
+struct LogContents {
+  std::vector<Json> records;
+  bool torn = false;
+  size_t damaged_line = 0;
+};
+
+LogContents read_log(const Path& file) {
+  LogContents contents;
+  const std::string text = read_file(file);
+  std::string_view rest = text;
+  for (size_t line = 1; !rest.empty(); ++line) {
+    const size_t end = rest.find('\n');
+    const bool last = end == std::string_view::npos || end + 1 == rest.size();
+    const auto record = parse_record(rest.substr(0, end));
+    if (record)
+      contents.records.push_back(*record);
+    else if (last)
+      contents.torn = true;
+    else if (!contents.damaged_line)
+      contents.damaged_line = line;
+    if (last) break;
+    rest.remove_prefix(end + 1);
+  }
+  return contents;
+}
+
+}  // namespace
+
+void apply(const Json& record, StoreState& state) {
+  ++state.records;
+  const std::string kind = text_of(record, "kind"), id = text_of(record, "run_id");
+  if (kind == "step_time") {
+    const Json *key = record.find("key"), *seconds = record.find("seconds");
+    if (key && seconds) state.step_times.try_emplace(key->as_string(), seconds->as_double());
+    return;
+  }
+  if (id.empty()) return;
+  TrialRecord& trial = state.trials[id];
+  if (kind == "chosen") {
+    trial.chosen = record;
+    trial.state.clear();
+    trial.final = false;
+    trial.failures = 0;
+    trial.reason.clear();
+  } else if (kind == "submitting") {
+    trial.state = kind;
+    ++trial.starts;
+    if (trial.started.empty()) trial.started = text_of(record, "time");
+  } else if (kind == "submitted") {
+    trial.state = kind;
+  } else if (kind == "observed" || kind == "finished") {
+    trial.state = text_of(record, "state");
+    trial.reason = text_of(record, "reason");
+    if (kind == "finished") trial.finished = text_of(record, "time");
+  } else if (kind == "failed") {
+    trial.state = kind;
+    ++trial.failures;
+    trial.reason = text_of(record, "reason");
+    const Json* final = record.find("final");
+    trial.final = final && final->as_bool();
+  }
+}
+
+std::string record_line(const Json& record) {
+  const std::string json = record.dump();
+  return fmt::format("{}\t{:016x}\t{}\n", json.size(), hash64(json), json);
+}
+
+StoreContents read_store(const Path& folder) {
+  StoreContents contents;
+  for (const Path& file : logs_of(folder)) {
+    const LogContents log = read_log(file);
+    if (log.damaged_line)
+      fail(Exit::damaged,
+           "{}:{}: a damaged record; `nfscale study status --repair` moves the file aside and "
+           "goes on from the run directories",
+           file.string(), log.damaged_line);
+    if (log.torn) contents.torn.push_back(file.filename().string());
+    for (const Json& record : log.records) apply(record, contents.state);
+    const auto number = parse_int(file.filename().string().substr(0, 4));
+    if (number) contents.last_number = std::max(contents.last_number, static_cast<int>(*number));
+  }
+  return contents;
+}
+
+std::vector<std::string> repair_store(const Path& folder) {
+  std::vector<std::string> moved;
+  for (const Path& file : logs_of(folder)) {
+    if (!read_log(file).damaged_line) continue;
+    Path aside = file;
+    aside += ".damaged";
+    files().rename(file, aside);
+    moved.push_back(file.filename().string());
+  }
+  return moved;
+}
+
+namespace {
+Path made(const Path& folder) {
+  files().make_folder(folder);
+  return folder;
+}
+}  // namespace
+
+Store::Store(const Path& out)
+    : folder_(made(out / "store")),
+      lock_(folder_ / "controller", fmt::format("the study {}", out.string())),
+      contents_(read_store(folder_)) {
+  for (const std::string& file : contents_.torn)
+    say("store/{}: the last record was cut off and is ignored", file);
+}
+
+void Store::append(std::string_view kind, Json record) {
+  if (!log_) {
+    const auto now = std::chrono::steady_clock::now().time_since_epoch().count();
+    const std::string nonce =
+        fmt::format("{:016x}",
+                    hash64(fmt::format("{} {} {} {}", host_name(), ::getpid(), now, now_text())))
+            .substr(0, 8);
+    log_ = AppendLog(folder_ / fmt::format("{:04}-{}.log", contents_.last_number + 1, nonce));
+    files().sync_folder(folder_);
+  }
+  Json whole = Json::object({{"kind", kind}, {"time", now_text()}});
+  for (const auto& [key, value] : record.members()) whole.set(key, value);
+  log_.append(record_line(whole), true);
+  apply(whole, contents_.state);
+}
+
+std::optional<std::string> live_controller(const Path& out) {
+  std::string text;
+  try {
+    text = read_file(out / "store" / "controller", 4096);
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+  char host[256] = {};
+  int pid = 0;
+  if (std::sscanf(text.c_str(), "host %255[^,], process %d", host, &pid) != 2) return std::nullopt;
+  // On another host there is no telling; its lock is what counts when a study is started.
+  if (host != host_name() || ::kill(pid, 0) != 0) return std::nullopt;
+  return text.substr(0, text.find('\n'));
+}
+
+}  // namespace nfscale

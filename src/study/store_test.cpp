@@ -1,0 +1,105 @@
+#include "study/store.h"
+
+#include <gtest/gtest.h>
+
+#include "study/test_study.h"
+
+namespace nfscale {
+namespace {
+
+Json id(const char* run) {
+  return Json::object({{"run_id", run}});
+}
+
+void fill(const Path& out) {
+  Store store(out);
+  store.append("chosen", Json::object({{"run_id", "a"}, {"lr", 0.1}}));
+  store.append("submitting", id("a"));
+  store.append("submitted", id("a"));
+  store.append("failed",
+               Json::object({{"run_id", "a"}, {"final", false}, {"reason", "no\ttab\nsurvives"}}));
+  store.append("submitting", id("a"));
+  store.append("step_time", Json::object({{"key", "m 16 cpu"}, {"seconds", 0.5}}));
+  store.append("finished", Json::object({{"run_id", "a"}, {"state", "done"}}));
+}
+
+std::string only_log(const Path& out) {
+  for (const auto& entry : std::filesystem::directory_iterator(out / "store"))
+    if (entry.path().extension() == ".log") return entry.path().string();
+  return "";
+}
+
+TEST(Store, ReplayTellsWhatWasDecided) {
+  FastFiles door;
+  const ScopedFiles scope(door);
+  TestFolder folder;
+  fill(folder.path);
+  const StoreState state = read_store(folder.path / "store").state;
+  const TrialRecord& a = state.trials.at("a");
+  EXPECT_EQ(a.state, "done");
+  EXPECT_EQ(a.starts, 2);
+  EXPECT_EQ(a.failures, 1);
+  EXPECT_EQ(state.step_times.at("m 16 cpu"), 0.5);
+  Store again(folder.path);  // a second controller after the first has gone: a new file
+  again.append("chosen", id("b"));
+  EXPECT_EQ(read_store(folder.path / "store").last_number, 2);
+}
+
+TEST(Store, ALogCutAnywhereLosesOnlyItsLastRecord) {
+  FastFiles door;
+  const ScopedFiles scope(door);
+  TestFolder folder;
+  fill(folder.path);
+  const std::string file = only_log(folder.path), whole = read_file(file);
+  std::vector<size_t> ends;
+  for (size_t i = 0; i < whole.size(); ++i)
+    if (whole[i] == '\n') ends.push_back(i);
+  for (size_t size = 0; size <= whole.size(); ++size) {
+    write_file(file, whole.substr(0, size));
+    const StoreContents contents = read_store(folder.path / "store");
+    // A record without its line end is whole.
+    const auto records = static_cast<size_t>(
+        std::count_if(ends.begin(), ends.end(), [&](size_t e) { return e <= size; }));
+    ASSERT_EQ(contents.state.records, records) << size;
+    const bool clean = size == 0 || std::find(ends.begin(), ends.end(), size) != ends.end() ||
+                       std::find(ends.begin(), ends.end(), size - 1) != ends.end();
+    ASSERT_EQ(contents.torn.empty(), clean) << size;
+  }
+}
+
+TEST(Store, ADamagedRecordNamesFileAndLine) {
+  FastFiles door;
+  const ScopedFiles scope(door);
+  TestFolder folder;
+  fill(folder.path);
+  const std::string file = only_log(folder.path);
+  std::string text = read_file(file);
+  text[text.find("submitting")] = 'S';
+  write_file(file, text);
+  try {
+    read_store(folder.path / "store");
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code, Exit::damaged);
+    EXPECT_TRUE(std::string(e.what()).starts_with(file + ":2: ")) << e.what();
+  }
+  EXPECT_EQ(repair_store(folder.path / "store").size(), 1u);
+  EXPECT_EQ(read_store(folder.path / "store").state.records, 0u);
+}
+
+TEST(Store, ASecondControllerIsRefusedByName) {
+  TestFolder folder;
+  Store first(folder.path);
+  try {
+    Store second(folder.path);
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code, Exit::usage);
+    EXPECT_NE(std::string(e.what()).find("process " + std::to_string(::getpid())),
+              std::string::npos);
+  }
+  EXPECT_TRUE(live_controller(folder.path));
+}
+
+}  // namespace
+}  // namespace nfscale

@@ -1,0 +1,446 @@
+#include "study/study.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <set>
+
+#include "arch/arch.h"
+#include "base/text.h"
+#include "base/toml.h"
+#include "config/load.h"
+
+namespace nfscale {
+namespace {
+
+// ---- keys: one list from which reading and the resolved file follow
+
+template <class T>
+struct IsOptional : std::false_type {};
+template <class T>
+struct IsOptional<std::optional<T>> : std::true_type {};
+
+void check_range(double value, const Allowed& a, const Json& found) {
+  if (value >= a.low && value <= a.high && !(a.above_low && value == a.low)) return;
+  std::string text = a.above_low ? "more than " : "at least ";
+  text += number_text(a.low);
+  if (std::isfinite(a.high)) text += ", at most " + number_text(a.high);
+  fail(Exit::usage, "expected {}, found {}", text, found.dump());
+}
+
+Duration read_epochs(const Json& j) {
+  Duration d = {0, Duration::Unit::epochs};
+  if (j.is_number())
+    d.value = j.as_double();
+  else
+    d = parse_duration(j.as_string());
+  if (!(d.value > 0) || d.unit == Duration::Unit::seconds || d.unit == Duration::Unit::percent)
+    fail(Exit::usage, "expected epochs such as 0.5, or a duration in ep, st or ex, found {}",
+         j.dump());
+  return d;
+}
+
+template <class T>
+void read(const Json& j, T& field, const Allowed& allowed) {
+  if constexpr (IsOptional<T>::value) {
+    typename T::value_type value{};
+    read(j, value, allowed);
+    field = value;
+  } else if constexpr (std::is_same_v<T, bool>) {
+    field = j.as_bool();
+  } else if constexpr (std::is_same_v<T, std::string>) {
+    field = j.as_string();
+    const auto& words = allowed.words;
+    if (!words.empty() && std::find(words.begin(), words.end(), field) == words.end())
+      fail(Exit::usage, "expected one of {}, found {} (nearest: {})", join(words, ", "), j.dump(),
+           nearest(field, words));
+  } else if constexpr (std::is_same_v<T, Path>) {
+    field = j.as_string();
+  } else if constexpr (std::is_same_v<T, std::vector<std::string>>) {
+    field.clear();
+    for (const Json& item : j.items()) read(item, field.emplace_back(), allowed);
+  } else if constexpr (std::is_same_v<T, std::vector<Duration>>) {
+    field.clear();
+    for (const Json& item : j.items()) field.push_back(read_epochs(item));
+  } else {
+    if constexpr (std::is_same_v<T, int64_t>)
+      field = j.as_int();
+    else
+      field = j.as_double();
+    check_range(static_cast<double>(field), allowed, j);
+  }
+}
+
+template <class T>
+Json write(const T& field) {
+  if constexpr (IsOptional<T>::value) {
+    return field ? write(*field) : Json();
+  } else if constexpr (std::is_same_v<T, Path>) {
+    return field.string();
+  } else if constexpr (std::is_same_v<T, std::vector<Duration>>) {
+    Json list = Json::array();
+    for (const Duration& d : field)
+      list.push(d.unit == Duration::Unit::epochs ? Json(d.value) : Json(duration_key_text(d)));
+    return list;
+  } else {
+    return Json(field);
+  }
+}
+
+struct Key {
+  std::string name;
+  std::function<void(const Json&)> read;
+  std::function<Json()> write;
+  bool built = true;
+};
+
+// Spans of time: seconds in the study, "10min" in the file.
+template <class T>
+Key time_key(const char* name, T& seconds) {
+  return {name,
+          [&seconds](const Json& j) {
+            const Duration d = parse_duration(j.as_string());
+            if (d.unit != Duration::Unit::seconds || !(d.value > 0))
+              fail(Exit::usage, "expected a time such as \"10min\", found {}", j.dump());
+            seconds = d.value;
+          },
+          [&seconds]() -> Json {
+            if constexpr (IsOptional<T>::value) {
+              return seconds ? Json(number_text(*seconds) + "s") : Json();
+            } else {
+              return Json(number_text(seconds) + "s");
+            }
+          }};
+}
+
+std::vector<Key> keys_of(Study& s) {
+  std::vector<Key> keys;
+  const auto key = [&](const char* name, auto& field, Allowed allowed = {}, bool built = true) {
+    keys.push_back({name, [&field, allowed](const Json& j) { read(j, field, allowed); },
+                    [&field] { return write(field); }, built});
+  };
+  const Allowed any, positive = {.low = 0, .above_low = true};
+  key("study.name", s.name);
+  key("study.question", s.question);
+  key("study.base", s.base);
+  key("study.seed", s.seed, between(0, 9.0e18));
+  key("study.out", s.out);
+  key("grid.models", s.models);
+  key("grid.epochs", s.epochs);
+  key("grid.skip", s.skip);
+  key("lr.start", s.lr_start, positive);
+  key("lr.factor", s.lr_factor, {.low = 1, .high = 100, .above_low = true});
+  key("lr.min", s.lr_min, positive);
+  key("lr.max", s.lr_max, positive);
+  key("lr.prior", s.prior, one_of({"soft", "down", "none"}));
+  key("lr.certify", s.certify, one_of({"frontier", "all", "none"}));
+  key("lr.tolerance", s.tolerance, between(0, 1));
+  key("lr.curvature", s.curvature, positive);
+  key("lr.margin", s.margin, between(0, 10));
+  key("lr.max_trials", s.max_trials, between(1, 100));
+  key("lr.refine", s.refine, any, false);
+  key("noise.repeats", s.repeats, between(0, 1000));
+  key("noise.cell", s.noise_cell);
+  key("noise.sigma", s.sigma, positive);
+  key("budget.device_hours", s.budget_hours, positive);
+  keys.push_back(time_key("budget.wall", s.budget_wall));
+  key("budget.trials", s.budget_trials, at_least(1));
+  key("compute.axis", s.axis, one_of({"device_hours", "flops"}));
+  key("predict.targets", s.targets, any, false);
+  key("predict.hold_out", s.hold_out, between(0, 1), false);
+  key("fit.laws", s.laws, any, false);
+  key("fit.bootstrap", s.bootstrap, between(0, 100000));
+  key("fit.huber", s.huber, positive, false);
+  key("fit.drop_flagged", s.drop_flagged, any, false);
+  key("finetune.config", s.finetune_config, any, false);
+  key("finetune.candidates", s.candidates, at_least(1), false);
+  key("finetune.budget", s.finetune_budget, positive, false);
+  key("executor.kind", s.executor, one_of({"local", "slurm", "command"}), false);
+  key("executor.slots", s.slots, between(1, 10000));
+  key("executor.retries", s.retries, between(0, 1000));
+  keys.push_back(time_key("executor.lease", s.lease));
+  key("executor.slurm.args", s.slurm_args, any, false);
+  key("executor.slurm.setup", s.slurm_setup, any, false);
+  key("executor.slurm.array", s.slurm_array, any, false);
+  key("executor.command.submit", s.command_submit, any, false);
+  key("executor.command.status", s.command_status, any, false);
+  key("executor.command.cancel", s.command_cancel, any, false);
+  return keys;
+}
+
+// What belongs to the cell or the study, not to a model.
+const std::set<std::string> kNotInSet = {"train.duration", "train.seed",   "optim.lr",
+                                         "data.train",     "data.heldout", "data.augment.repeat"};
+
+void read_set(const TomlEntry& entry, Study& study) {
+  if (entry.value.is_null()) return;  // the table itself
+  const std::vector<std::string> rest(entry.path.begin() + 3, entry.path.end());
+  const std::string key = join(rest, "."), &model = entry.path[2];
+  Config scratch;
+  set_key(scratch, key, entry.value, entry.where());
+  if (kNotInSet.contains(key))
+    fail(Exit::usage, "{}: grid.set.\"{}\": {} is the study's, not a model's", entry.where(), model,
+         key);
+  study.set[model].push_back(key + "=" + toml_text(entry.value));
+}
+
+bool safe_label(const std::string& label) {
+  return !label.empty() && label[0] != '.' && label[0] != '-' &&
+         label.find_first_not_of(
+             "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+             "_.+-") == std::string::npos;
+}
+
+void check_study(const Study& s, const std::map<std::string, std::string>& where) {
+  const std::string file = s.file.string();
+  const auto at = [&](const char* key) {
+    const auto found = where.find(key);
+    return found == where.end() ? file : found->second;
+  };
+  for (const char* key : {"study.name", "study.base", "grid.models", "grid.epochs"})
+    if (!where.contains(key)) fail(Exit::usage, "{}: {} is missing", file, key);
+  if (!safe_label(s.name))
+    fail(Exit::usage, "{}: study.name: expected letters, digits and _ . + -, found \"{}\"",
+         at("study.name"), printable(s.name));
+  if (s.models.empty()) fail(Exit::usage, "{}: grid.models: no model", at("grid.models"));
+  if (s.epochs.empty()) fail(Exit::usage, "{}: grid.epochs: no budget", at("grid.epochs"));
+  for (const std::string& model : s.models) {
+    if (!safe_label(model))
+      fail(Exit::usage, "{}: grid.models: expected letters, digits and _ . + -, found \"{}\"",
+           at("grid.models"), printable(model));
+    if (std::count(s.models.begin(), s.models.end(), model) > 1)
+      fail(Exit::usage, "{}: grid.models: {} comes twice", at("grid.models"), model);
+  }
+  for (const auto& [model, sets] : s.set)
+    if (std::find(s.models.begin(), s.models.end(), model) == s.models.end())
+      fail(Exit::usage, "{}: grid.set.\"{}\" is not in grid.models (nearest: {})", file,
+           printable(model), nearest(model, s.models));
+  if (s.lr_min && s.lr_max && *s.lr_min > *s.lr_max)
+    fail(Exit::usage, "{}: lr.min: {} is more than lr.max = {}", at("lr.min"),
+         number_text(*s.lr_min), number_text(*s.lr_max));
+}
+
+std::string cell_name(const std::string& model, double epochs) {
+  return fmt::format("{}@{:g}ep", model, epochs);
+}
+
+std::string skip_name(const Study& study, const std::string& entry) {
+  const size_t at = entry.rfind('@');
+  if (at != std::string::npos) {
+    std::string number = entry.substr(at + 1);
+    if (number.ends_with("ep")) number.resize(number.size() - 2);
+    if (const auto epochs = parse_double(number)) return cell_name(entry.substr(0, at), *epochs);
+  }
+  fail(Exit::usage, "{}: grid.skip: expected \"MODEL@EPOCHS\", found \"{}\"", study.file.string(),
+       printable(entry));
+}
+
+Config configure(const Grid& grid, const std::vector<std::string>& settings) {
+  Config config = grid.base;
+  for (const std::string& setting : settings) {
+    const size_t at = setting.find('=');
+    set_key(config, setting.substr(0, at), parse_toml_value(setting.substr(at + 1)), "grid.set");
+  }
+  resolve(config);
+  return config;
+}
+
+}  // namespace
+
+Study load_study(const Path& file, const std::optional<Path>& out) {
+  Study study, defaults;
+  study.file = file;
+  std::vector<Key> keys = keys_of(study);
+  const std::vector<Key> default_keys = keys_of(defaults);
+  std::vector<std::string> names;
+  std::set<std::string> tables = {"grid.set"};
+  for (const Key& key : keys) {
+    names.push_back(key.name);
+    for (size_t dot = key.name.find('.'); dot != std::string::npos;
+         dot = key.name.find('.', dot + 1))
+      tables.insert(key.name.substr(0, dot));
+  }
+  std::map<std::string, std::string> where;
+  for (const TomlEntry& entry : read_toml(file)) {
+    if (entry.path.size() > 2 && entry.path[0] == "grid" && entry.path[1] == "set") {
+      if (entry.path.size() == 3 && !entry.value.is_null())
+        fail(Exit::usage, "{}: expected a table [grid.set.\"MODEL\"] with keys of a configuration",
+             entry.where());
+      if (entry.path.size() > 3) read_set(entry, study);
+      continue;
+    }
+    if (entry.value.is_null() && tables.contains(entry.key())) continue;
+    const auto found = std::find(names.begin(), names.end(), entry.key());
+    if (found == names.end())
+      fail(Exit::usage, "{}: {} is not a key (nearest: {})", entry.where(), printable(entry.key()),
+           nearest(entry.key(), names));
+    const auto i = static_cast<size_t>(found - names.begin());
+    try {
+      keys[i].read(entry.value);
+    } catch (const Error& e) {
+      fail(Exit::usage, "{}: {}: {}", entry.where(), entry.key(), e.what());
+    }
+    if (!keys[i].built && !(keys[i].write() == default_keys[i].write()))
+      fail(Exit::usage, "{}: {} = {} is not supported yet", entry.where(), entry.key(),
+           toml_text(keys[i].write()));
+    where[entry.key()] = entry.where();
+  }
+  check_study(study, where);
+  if (study.base.is_relative()) study.base = file.parent_path() / study.base;
+  if (out) study.out = *out;
+  if (study.out.empty()) study.out = Path("studies") / study.name;
+  return study;
+}
+
+std::string study_toml(const Study& study) {
+  Study copy = study;
+  copy.base = std::filesystem::absolute(study.base).lexically_normal();
+  copy.out = std::filesystem::absolute(study.out).lexically_normal();
+  std::string text, table;
+  for (const Key& key : keys_of(copy)) {
+    const Json value = key.write();
+    if (value.is_null() || (!key.built && key.name != "executor.kind")) continue;
+    const size_t dot = key.name.rfind('.');
+    if (key.name.substr(0, dot) != table) {
+      table = key.name.substr(0, dot);
+      text += fmt::format("{}[{}]\n", text.empty() ? "" : "\n", table);
+    }
+    text += fmt::format("{} = {}\n", key.name.substr(dot + 1), toml_text(value));
+  }
+  for (const auto& [model, settings] : study.set) {
+    text += fmt::format("\n[grid.set.{}]\n", Json(model).dump());
+    for (const std::string& setting : settings) {
+      const size_t at = setting.find('=');
+      text += fmt::format("{} = {}\n", setting.substr(0, at), setting.substr(at + 1));
+    }
+  }
+  return text;
+}
+
+std::vector<std::string> trial_settings(const Grid& grid, const Cell& cell, double lr,
+                                        int64_t seed) {
+  std::vector<std::string> settings = {
+      "model.name=" + cell.model, "train.duration=" + number_text(cell.epochs) + "ep",
+      "optim.lr=" + number_text(lr), fmt::format("train.seed={}", seed)};
+  if (const auto found = grid.set.find(cell.model); found != grid.set.end())
+    settings.insert(settings.end(), found->second.begin(), found->second.end());
+  return settings;
+}
+
+std::string run_id(const Cell& cell, double lr, int64_t seed, const std::string& hash) {
+  return fmt::format("{}-{:g}ep-lr{:g}-s{}-{}", cell.model, cell.epochs, lr, seed,
+                     hash.substr(0, 8));
+}
+
+Trial make_trial(const Grid& grid, size_t cell, int lr_index, int64_t seed) {
+  Trial trial = {.cell = cell, .lr_index = lr_index, .seed = seed};
+  trial.lr = grid.lr_start * std::pow(grid.lr_factor, lr_index);
+  const Cell& c = grid.cells[cell];
+  const Config config = configure(grid, trial_settings(grid, c, trial.lr, seed));
+  trial.config_hash =
+      config_hash(config, grid.data.train_fingerprint, grid.data.heldout_fingerprint);
+  trial.run_id = run_id(c, trial.lr, seed, trial.config_hash);
+  return trial;
+}
+
+Grid make_grid(const Study& study, const StudyData& data) {
+  Grid grid;
+  grid.base = load_config(study.base, {}).config;
+  grid.data = data;
+  grid.set = study.set;
+  grid.lr_factor = study.lr_factor;
+  const std::string file = study.file.string();
+  if (grid.base.data.heldout.empty() || data.heldout_examples == 0)
+    fail(Exit::usage,
+         "{}: data.heldout: a study needs a held-out set (one folder can be divided by "
+         "?split=train&share=0.05 and ?split=heldout&share=0.05)",
+         study.base.string());
+  {
+    Config resolved = grid.base;
+    resolve(resolved);
+    grid.lr_start = study.lr_start.value_or(*resolved.optim.lr);
+  }
+  if ((study.lr_min && grid.lr_start < *study.lr_min) ||
+      (study.lr_max && grid.lr_start > *study.lr_max))
+    fail(Exit::usage, "{}: lr.start: {} lies outside lr.min and lr.max", file,
+         number_text(grid.lr_start));
+
+  std::set<std::string> skipped;
+  for (const std::string& entry : study.skip) skipped.insert(skip_name(study, entry));
+  const std::set<std::string> all_skipped = skipped;
+  for (const std::string& model : study.models) {
+    for (const Duration& duration : study.epochs) {
+      Cell cell = {.model = model};
+      cell.epochs = 1;  // any, for the settings below
+      Config config;
+      Arch arch;
+      try {
+        config = configure(grid, trial_settings(grid, cell, grid.lr_start, study.seed));
+        arch = make_arch(config.model, data.classes);
+      } catch (const Error& e) {
+        if (e.code != Exit::usage) throw;
+        fail(Exit::usage, "{}: grid.models: {}: {}", file, model, e.what());
+      }
+      Horizon horizon = {
+          .examples = data.examples * static_cast<uint64_t>(config.data.augment.repeat),
+          .batch = static_cast<uint64_t>(config.train.batch)};
+      if (horizon.examples < 2 * horizon.batch)
+        fail(Exit::usage, "{}: data.train: {} examples are fewer than two batches of {}",
+             study.base.string(), horizon.examples, horizon.batch);
+      cell.images = total_slots(duration, horizon);
+      cell.epochs = duration.unit == Duration::Unit::epochs
+                        ? duration.value
+                        : static_cast<double>(cell.images) / static_cast<double>(horizon.examples);
+      cell.name = cell_name(model, cell.epochs);
+      if (skipped.erase(cell.name) || all_skipped.contains(cell.name)) continue;
+      cell.batch = config.train.batch;
+      cell.params = arch.param_count();
+      cell.macs = arch.macs(config.train.image_size, config.train.image_size);
+      cell.steps = (cell.images + horizon.batch - 1) / horizon.batch;
+      cell.flops = 6 * static_cast<double>(cell.macs) * static_cast<double>(cell.images);
+      horizon.total_slots = cell.images;
+      const double warmup = in_steps(config.schedule.warmup, horizon);
+      if (warmup > 0 && warmup >= static_cast<double>(cell.steps))
+        fail(Exit::usage, "{}: schedule.warmup: {} steps are not shorter than the {} steps of {}",
+             study.base.string(), number_text(warmup), cell.steps, cell.name);
+      grid.cells.push_back(cell);
+    }
+  }
+  if (!skipped.empty())
+    fail(Exit::usage, "{}: grid.skip: {} is not a cell of the grid", file, *skipped.begin());
+  if (grid.cells.empty()) fail(Exit::usage, "{}: grid.skip: no cell is left", file);
+
+  // Ranks: sizes by multiply-adds, budgets by epochs.
+  std::vector<std::pair<int64_t, std::string>> sizes;
+  std::vector<double> budgets;
+  for (const Cell& c : grid.cells) {
+    sizes.emplace_back(c.macs, c.model);
+    budgets.push_back(c.epochs);
+  }
+  const auto unique = [](auto& list) {
+    std::sort(list.begin(), list.end());
+    list.erase(std::unique(list.begin(), list.end()), list.end());
+  };
+  unique(sizes);
+  unique(budgets);
+  std::set<std::string> names;
+  for (Cell& c : grid.cells) {
+    const auto size = std::find(sizes.begin(), sizes.end(), std::pair(c.macs, c.model));
+    const auto budget = std::find(budgets.begin(), budgets.end(), c.epochs);
+    c.size_rank = static_cast<int>(size - sizes.begin());
+    c.epoch_rank = static_cast<int>(budget - budgets.begin());
+    if (!names.insert(c.name).second)
+      fail(Exit::usage, "{}: grid.epochs: {} comes twice", file, c.name);
+  }
+  std::stable_sort(grid.cells.begin(), grid.cells.end(), [](const Cell& a, const Cell& b) {
+    const int wave_a = a.size_rank + a.epoch_rank, wave_b = b.size_rank + b.epoch_rank;
+    return wave_a != wave_b ? wave_a < wave_b : a.flops < b.flops;
+  });
+  if (study.noise_cell != "cheapest" && !names.contains(study.noise_cell))
+    fail(Exit::usage, "{}: noise.cell: {} is not a cell of the grid (nearest: {})", file,
+         study.noise_cell,
+         nearest(study.noise_cell, std::vector<std::string>(names.begin(), names.end())));
+  return grid;
+}
+
+}  // namespace nfscale

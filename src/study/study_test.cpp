@@ -1,0 +1,93 @@
+#include "study/study.h"
+
+#include <gtest/gtest.h>
+
+#include "study/test_study.h"
+
+namespace nfscale {
+namespace {
+
+std::string refusal(const std::string& tables) {
+  TestFolder folder;
+  folder.write("base.toml", kTestBase);
+  folder.write("s.toml", tables);
+  try {
+    make_grid(load_study(folder.path / "s.toml", std::nullopt), test_data());
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code, Exit::usage);
+    const std::string text = e.what(), prefix = folder.path.string() + "/";
+    return text.starts_with(prefix) ? text.substr(prefix.size()) : text;
+  }
+  return "accepted";
+}
+
+const std::string kHead = "study.name = \"t\"\nstudy.base = \"base.toml\"\n";
+const std::string kGrid = "grid.models = [\"nfnet_n0\"]\ngrid.epochs = [1]\n";
+
+TEST(Study, FaultsNameLineAndKey) {
+  EXPECT_EQ(refusal(kHead + "grid.model = [\"nfnet_n0\"]\n"),
+            "s.toml:3: grid.model is not a key (nearest: grid.models)");
+  EXPECT_EQ(refusal(kHead + "grid.models = [\"nfnet_n0\"]\n"), "s.toml: grid.epochs is missing");
+  EXPECT_EQ(refusal(kHead + kGrid + "lr.prior = \"sof\"\n"),
+            "s.toml:5: lr.prior: expected one of soft, down, none, found \"sof\" (nearest: soft)");
+  EXPECT_EQ(refusal(kHead + kGrid + "lr.factor = \"2\"\n"),
+            "s.toml:5: lr.factor: expected a number, found \"2\"");
+  EXPECT_EQ(refusal(kHead + kGrid + "lr.factor = 1\n"),
+            "s.toml:5: lr.factor: expected more than 1, at most 100, found 1");
+  EXPECT_EQ(refusal(kHead + kGrid + "executor.kind = \"slurm\"\n"),
+            "s.toml:5: executor.kind = \"slurm\" is not supported yet");
+  EXPECT_EQ(refusal(kHead + kGrid + "executor.kind = \"local\"\n"), "accepted");
+  EXPECT_EQ(refusal(kHead + "grid.models = [\"nfnet_q0\"]\ngrid.epochs = [1]\n"),
+            "s.toml: grid.models: nfnet_q0: model.name: nfnet_q0 is not a model (nearest: "
+            "nfnet_f0)");
+  EXPECT_EQ(refusal(kHead + kGrid + "grid.skip = [\"nfnet_n0@3\"]\n"),
+            "s.toml: grid.skip: nfnet_n0@3ep is not a cell of the grid");
+  EXPECT_EQ(refusal(kHead + kGrid + "[grid.set.\"nfnet_n0\"]\noptim.lr = 1\n"),
+            "s.toml:6: grid.set.\"nfnet_n0\": optim.lr is the study's, not a model's");
+  EXPECT_EQ(refusal(kHead + kGrid + "[grid.set.\"nfnet_n0\"]\nmodel.widht = [1,2,3,4]\n"),
+            "s.toml:6: model.widht is not a key (nearest: model.width)");
+}
+
+TEST(Study, ARunIsNamedByItsCellAndItsRecipe) {
+  TestFolder folder;
+  const Grid grid = test_grid(folder, "");
+  const Trial trial = make_trial(grid, 0, -1, 1);
+  EXPECT_EQ(trial.run_id.substr(0, trial.run_id.size() - 8), "nfnet_n0-0.25ep-lr0.05-s1-");
+  EXPECT_EQ(make_trial(grid, 0, -1, 1).run_id, trial.run_id);
+  EXPECT_NE(make_trial(grid, 0, -1, 2).run_id.substr(26), trial.run_id.substr(26));
+  Grid other = grid;
+  other.data.train_fingerprint = "moved";
+  EXPECT_NE(make_trial(other, 0, -1, 1).run_id, trial.run_id);
+}
+
+TEST(Study, FreeSizesAreModelsUnderALabel) {
+  TestFolder folder;
+  folder.write("base.toml", kTestBase);
+  folder.write("s.toml", kHead +
+                             "grid.models = [\"w16\", \"w32\"]\ngrid.epochs = [0.5, \"128ex\"]\n"
+                             "[grid.set.w16]\nmodel.name = \"nfnet\"\nmodel.width = [16, 32, 64, "
+                             "64]\nmodel.depth = [1, 1, 2, 1]\nmodel.stem = [4, 4, 8, "
+                             "8]\nmodel.group_width = 8\nmodel.stem_stride = [1, 1, 1, 2]\n"
+                             "[grid.set.w32]\nmodel.name = \"nfnet_n0\"\n");
+  EXPECT_EQ(refusal("study.name = 1"), "s.toml:1: study.name: expected text, found 1");
+  const Study study = load_study(folder.path / "s.toml", std::nullopt);
+  EXPECT_THROW(make_grid(study, test_data()), Error);  // 128 of 256 examples are 0.5 epochs again
+  Study once = study;
+  once.epochs.resize(1);
+  const Grid grid = make_grid(once, test_data());
+  EXPECT_EQ(grid.cells[0].name, "w16@0.5ep");
+  EXPECT_EQ(grid.cells[0].params, 62675);
+  EXPECT_EQ(grid.cells[0].images, 128u);
+  EXPECT_EQ(grid.cells[0].steps, 8u);
+}
+
+TEST(Study, TheResolvedFileReadsBackToTheSame) {
+  TestFolder folder;
+  test_grid(folder, "");
+  const Study study = load_study(folder.path / "s.toml", std::nullopt);
+  folder.write("again.toml", study_toml(study));
+  EXPECT_EQ(study_toml(load_study(folder.path / "again.toml", std::nullopt)), study_toml(study));
+}
+
+}  // namespace
+}  // namespace nfscale

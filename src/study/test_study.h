@@ -1,0 +1,73 @@
+// A small study in a folder of its own, for tests.
+#pragma once
+
+#include <unistd.h>
+
+#include <string>
+
+#include "base/files.h"
+#include "study/study.h"
+
+namespace nfscale {
+
+struct TestFolder {
+  Path path;
+  TestFolder() {
+    std::string name = (std::filesystem::temp_directory_path() / "nfscale-study-XXXXXX").string();
+    NFSCALE_CHECK(::mkdtemp(name.data()));
+    path = name;
+  }
+  ~TestFolder() {
+    std::error_code error;
+    std::filesystem::remove_all(path, error);
+  }
+  TestFolder(const TestFolder&) = delete;
+  TestFolder& operator=(const TestFolder&) = delete;
+  void write(const std::string& name, const std::string& text) const {
+    write_file(path / name, text);
+  }
+};
+
+// Without waiting for the disk.
+class FastFiles : public Files {
+ public:
+  void sync(int, const Path&) override {}
+  void sync_folder(const Path&) override {}
+};
+
+inline const char* const kTestBase = R"(
+[data]
+train = "shapes:?count=256"
+heldout = "shapes:?count=64&split=heldout"
+[train]
+batch = 16
+image_size = 16
+[optim]
+lr = 0.1
+[schedule]
+warmup = "1st"
+)";
+
+inline StudyData test_data() {
+  return {.examples = 256,
+          .heldout_examples = 64,
+          .classes = 10,
+          .train_fingerprint = "train",
+          .heldout_fingerprint = "heldout"};
+}
+
+// 2 models x 2 budgets; `more` is added to the file.
+inline Study test_study(const TestFolder& folder, const std::string& more) {
+  folder.write("base.toml", kTestBase);
+  folder.write("s.toml",
+               "study.name = \"t\"\nstudy.base = \"base.toml\"\nstudy.seed = 1\n"
+               "grid.models = [\"nfnet_n0\", \"nfnet_n1\"]\ngrid.epochs = [0.25, 0.5]\n" +
+                   more);
+  return load_study(folder.path / "s.toml", folder.path / "out");
+}
+
+inline Grid test_grid(const TestFolder& folder, const std::string& more) {
+  return make_grid(test_study(folder, more), test_data());
+}
+
+}  // namespace nfscale

@@ -1,0 +1,68 @@
+// What is known of a study's trials at a moment, from the run directories and the store.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "study/search.h"
+#include "study/store.h"
+#include "study/study.h"
+
+namespace nfscale {
+
+// result.json of a run that is done or diverged; NaN and empty where it does not say.
+struct TrialResult {
+  std::string status;                         // "done" or "diverged"
+  double loss = 0, top1 = 0, train_loss = 0;  // nats, share, nats; NaN where diverged
+  double steps = 0, examples = 0, device_hours = 0, wall_s = 0, mfu = 0, broken = 0;
+  std::optional<bool> certificate_ok;
+  std::string device, fingerprint, config_hash;
+};
+
+// Nothing where the file is missing, is not whole, or tells of another end: the trial then runs.
+std::optional<TrialResult> read_result(const Path& run_folder);
+
+struct TrialView {
+  Trial trial;
+  std::string state;  // done, diverged, failed (for good), running, planned
+  std::optional<TrialResult> result;
+  TrialRecord record;  // empty where the store has none
+  std::string why;     // of the search
+  int repeat = 0;      // 1..N: for the noise
+};
+
+struct StudyView {
+  SearchResult search;
+  std::vector<TrialView> trials;   // asked for by the search, known ones first in that order
+  std::vector<std::string> other;  // run ids in the store that this study does not ask for
+  bool by_hours = false;           // the axis of compute is known in device hours
+  std::vector<double> hours;       // of each cell: steps times the typical step time; NaN: unknown
+};
+
+// Results do not change once they are there: a runner keeps them from one look to the next.
+using ResultCache = std::map<std::string, TrialResult>;
+
+// Searches as far as the results on the disk go. `running` are run ids at work now.
+StudyView look(const Study& study, const Grid& grid, const StoreState& store,
+               const std::vector<std::string>& running, ResultCache& cache);
+
+SearchSettings search_settings(const Study& study, const Grid& grid);
+
+// "MODEL BATCH DEVICE" of a step time, and the seconds of a device that a step took.
+std::string step_key(const Cell& cell, const std::string& device);
+std::optional<double> step_seconds(const TrialResult& result);
+
+// Operations a second of a device over all that is done; nothing before the first.
+std::optional<double> device_speed(const Grid& grid, const StudyView& view);
+
+// Seconds until the study is through with `slots` trials at once; nothing before the first result.
+std::optional<double> remaining_seconds(const Study& study, const Grid& grid,
+                                        const StudyView& view);
+
+// Expected trials that are not known yet.
+double remaining_trials(const Study& study, const Grid& grid, const StudyView& view);
+
+}  // namespace nfscale
