@@ -1,4 +1,6 @@
 #include "cli/command.h"
 namespace nfscale {
-std::vector<Command> study_commands() { return {}; }
+std::vector<Command> study_commands() {
+  return {};
 }
+}  // namespace nfscale
