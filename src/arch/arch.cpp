@@ -30,6 +30,7 @@ Named find_named(const std::string& name) {
   const Family f_plus = {{384, 768, 2048, 2048}, {16, 32, 64, 192}, {2, 1, 1, 2}, 128, 224, 1000};
   const Family n = {{32, 64, 192, 192}, {4, 8, 16, 16}, {1, 1, 1, 2}, 16, 32, 10};
   const Family n_plus = {{48, 96, 256, 256}, {4, 8, 16, 24}, {1, 1, 1, 2}, 16, 32, 10};
+  if (name.starts_with("vit")) not_supported("model.name = \"" + name + "\"");
   std::string own = name.starts_with("dm_") ? name.substr(3) : name;
   if (own == "nfnet") return {f, 0};
   const std::vector<std::string> names = model_names();

@@ -143,12 +143,12 @@ const std::string& Json::as_string() const {
   wrong_kind("text", *this);
 }
 
-const Json::Array& Json::items() const {
+const Json::Array& Json::items() const& {
   if (const Array* v = std::get_if<Array>(&value_)) return *v;
   wrong_kind("a list", *this);
 }
 
-const Json::Object& Json::members() const {
+const Json::Object& Json::members() const& {
   if (const Object* v = std::get_if<Object>(&value_)) return *v;
   wrong_kind("an object", *this);
 }

@@ -47,8 +47,10 @@ class Json {
   int64_t as_int() const;
   double as_double() const;
   const std::string& as_string() const;
-  const Array& items() const;
-  const Object& members() const;
+  const Array& items() const&;
+  const Object& members() const&;
+  const Array& items() const&& = delete;  // a loop over a temporary's items would dangle
+  const Object& members() const&& = delete;
 
   // A member of an object: null where it is missing; at() fails with the key's name.
   const Json* find(std::string_view key) const;

@@ -1,0 +1,14 @@
+// What this processor computes in.
+#pragma once
+
+#include <string>
+
+namespace nfscale {
+
+// "amx", "avx512-bf16", "avx512", "avx2" or "scalar".
+std::string isa_level();
+
+// bf16 where the processor multiplies it (AVX512-BF16, AMX), else f32.
+std::string cpu_precision();
+
+}  // namespace nfscale

@@ -1,0 +1,19 @@
+// What the decoders of the three formats share; for decode*.cpp alone.
+#pragma once
+
+#include "data/decode.h"
+
+namespace nfscale {
+
+// Each fills `picture` and `orientation` or returns why not (see Decoded::broken).
+std::string decode_jpeg(std::string_view bytes, const DecodeOptions& options, Picture& picture,
+                        int& orientation);
+std::string decode_png(std::string_view bytes, const DecodeOptions& options, Picture& picture,
+                       int& orientation);
+std::string decode_webp(std::string_view bytes, const DecodeOptions& options, Picture& picture,
+                        int& orientation);
+
+// "too-large: ..." or "bad-header: ..." for a size that is not allowed, else empty.
+std::string size_fault(int64_t width, int64_t height, const DecodeOptions& options);
+
+}  // namespace nfscale

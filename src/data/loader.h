@@ -1,0 +1,86 @@
+// Batches of slots, read ahead by threads.
+//
+// Row r of a batch is a pure function of (seed, slot): threads share a counter of rows to fill and
+// a ring of batches to fill them in, nothing else. No order, queue or buffer exists that a restart
+// could lose; a loader that begins at slot g gives what any other gives from g on.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "config/config.h"
+#include "data/order.h"
+#include "data/source.h"
+
+namespace nfscale {
+
+// A picture that could not be decoded; its slot is kept with weight 0.
+struct Broken {
+  std::string key, file, reason;
+  uint64_t offset = 0, slot = 0;
+};
+
+struct Batch {
+  uint64_t begin = 0;  // the first slot of this rank's part
+  int64_t count = 0;   // slots applied; rows beyond are fillers of weight 0
+  int64_t rows = 0, size = 0;
+  std::vector<float> pixels;  // rows * size * size * 3, channel last, normalised; broken: 0
+  std::vector<int64_t> labels;
+  std::vector<float> weights;  // 1, or 0 for broken pictures and fillers
+  std::vector<Slot> slots;     // count of them
+  std::vector<Broken> broken;  // in the order of their slots
+};
+
+struct LoaderOptions {
+  uint64_t seed = 0;
+  int64_t rows = 1;  // slots of a step, over all ranks
+  int64_t size = 224;
+  uint64_t total_slots = 0;  // the last batch ends there; 0 in evaluation: all examples
+  bool training = true;      // false: source order, each example once, evaluation crop
+  int threads = 1;
+  DataConfig data;
+  // Ranks take contiguous parts of each step (rank_slice); rows is the same on all of them.
+  int rank = 0, world = 1;
+  std::vector<int64_t> label_map;  // of match_classes(); empty keeps the source's labels
+};
+
+class Loader {
+ public:
+  // Starts the threads at slot `begin`. Exit::usage for a class without pictures in training.
+  Loader(std::shared_ptr<const Source> source, LoaderOptions options, uint64_t begin);
+  ~Loader();
+  Loader(const Loader&) = delete;
+  Loader& operator=(const Loader&) = delete;
+
+  // The next batch, valid until the next call; count is 0 behind the last slot. Throws a worker's
+  // Error, in the place where the batch would have been: what comes before it is delivered.
+  const Batch& next();
+
+  double waited_s() const;  // how long next() had to wait, in all
+
+ private:
+  struct Ring;
+  std::unique_ptr<Ring> ring_;
+};
+
+// Broken pictures of the current epoch: judged from 1,000 slots on. Part of a run's state, so that
+// a restart does not begin to count anew.
+struct DamageCount {
+  uint64_t epoch = 0, seen = 0, broken = 0;
+  // Exit::damaged with the share where it is above `max_damage`. Slots must come in order.
+  void add(uint64_t of_epoch, uint64_t more_seen, uint64_t more_broken, double max_damage);
+  void add(const Batch& batch, double max_damage);
+  bool operator==(const DamageCount&) const = default;
+};
+
+// One picture as evaluation sees it.
+struct EvalPicture {
+  std::vector<float> pixels;  // size * size * 3, as in a batch
+  std::string broken;         // why there are none
+};
+EvalPicture eval_picture(std::string_view bytes, const DataConfig& data, int64_t size);
+
+}  // namespace nfscale

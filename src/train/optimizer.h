@@ -1,0 +1,70 @@
+// SGD with Nesterov momentum and adaptive gradient clipping, as google-deepmind/deepmind-research
+// nfnets codes it: clip, then add the coupled decay, then momentum, then the step.
+//
+//   g <- AGC(g, p)                                unless excluded
+//   g <- g * min(1, clip_norm / |g|)              over all parameters, where clip_norm is on
+//   g <- g + wd * p                               unless the name ends in ".bias" or "gain"
+//   m <- mu * m + g
+//   p <- p - lr * (g + mu * m)
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "arch/arch.h"
+#include "config/config.h"
+#include "model/pch.h"
+
+namespace nfscale {
+
+struct OptimizerSettings {
+  double momentum = 0.9, weight_decay = 0, head_weight_decay = 0, agc = 0.01, agc_eps = 1e-3,
+         clip_norm = 0;
+  bool nesterov = true;
+  std::string agc_rule = "deepmind";
+  std::vector<std::string> agc_exclude;  // glob patterns on names
+};
+
+OptimizerSettings optimizer_settings(const OptimConfig& resolved);
+
+struct StepStats {
+  double grad_norm = 0;    // of the whole gradient before any clipping
+  double agc_clipped = 0;  // share of the clipped units among those that may be clipped
+};
+
+class Optimizer {
+ public:
+  // Exit::usage for a pattern of agc_exclude that fits no parameter.
+  Optimizer(std::vector<Param> params, const std::vector<at::Tensor>& weights,
+            OptimizerSettings settings);
+
+  // Clips the gradients of `weights` in place; a weight without a gradient is passed over. NaN is
+  // not hidden: where any gradient is not finite, grad_norm is not either, and nothing is clipped.
+  StepStats clip(const std::vector<at::Tensor>& weights) const;
+
+  // Decay, momentum and step; to be called after clip().
+  void step(const std::vector<at::Tensor>& weights, double lr);
+
+  std::vector<at::Tensor> momentum;  // parallel to the weights
+
+ private:
+  std::vector<Param> params_;
+  OptimizerSettings settings_;
+  std::vector<bool> clipped_;  // by parameter: AGC applies
+};
+
+// Clips the gradient `g` of `p` unit by unit; returns {clipped units, units}. Rule "deepmind" takes
+// a tensor with at most one side above 1 as one unit, "timm" one with at most one dimension;
+// otherwise every row of the first dimension is one. limit = threshold * max(|p|, eps), |.|
+// Euclidean.
+std::pair<int64_t, int64_t> adaptive_clip(const at::Tensor& p, at::Tensor g, double threshold,
+                                          double eps, const std::string& rule);
+
+// average <- d * average + (1 - d) * weights with d = min(decay, (1 + step) / (10 + step)).
+void update_ema(const std::vector<at::Tensor>& average, const std::vector<at::Tensor>& weights,
+                double decay, uint64_t step);
+
+// `pattern` with * for any characters and ? for one.
+bool glob_matches(std::string_view pattern, std::string_view text);
+
+}  // namespace nfscale

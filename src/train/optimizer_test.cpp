@@ -1,0 +1,99 @@
+#include "train/optimizer.h"
+
+#include <ATen/ops/full.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/randn.h>
+#include <ATen/ops/zeros.h>
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "base/error.h"
+
+namespace nfscale {
+namespace {
+
+constexpr double kClip = 0.01, kEps = 1e-3;
+
+at::Tensor clipped(const at::Tensor& p, const at::Tensor& g, const std::string& rule, int64_t* cut = nullptr) {
+  at::Tensor out = g.clone();
+  const auto [c, units] = adaptive_clip(p, out, kClip, kEps, rule);
+  if (cut) *cut = c;
+  return out;
+}
+
+TEST(AdaptiveClipping, AZeroGradientStaysZero) {
+  for (const char* rule : {"deepmind", "timm"}) EXPECT_EQ(clipped(at::ones({3, 4}), at::zeros({3, 4}), rule).abs().max().item<double>(), 0);
+}
+
+TEST(AdaptiveClipping, AParameterWithoutAGradientIsPassedOver) {
+  const at::Tensor w = at::ones({3, 4}).requires_grad_();
+  Optimizer optimizer({{"head.fc.weight", {3, 4}, Layer::Kind::linear, 4}}, {w}, {});
+  EXPECT_EQ(optimizer.clip({w}).grad_norm, 0);
+  optimizer.step({w}, 0.1);
+  EXPECT_EQ((w - 1).abs().max().item<double>(), 0);
+}
+
+TEST(AdaptiveClipping, ZeroWeightsAreLimitedByEpsilon) {
+  const at::Tensor g = clipped(at::zeros({3, 4}), at::ones({3, 4}), "deepmind");
+  EXPECT_NEAR(g[0].norm().item<double>(), kClip * kEps, 1e-9);
+}
+
+TEST(AdaptiveClipping, OnlyTheRowThatIsTooLargeIsScaled) {
+  for (const char* rule : {"deepmind", "timm"}) {
+    const at::Tensor p = at::ones({3, 4});
+    at::Tensor g = at::full({3, 4}, 0.005);
+    g[1] *= 100;
+    int64_t cut = 0;
+    const at::Tensor out = clipped(p, g, rule, &cut);
+    EXPECT_EQ(cut, 1);
+    EXPECT_TRUE(out[0].equal(g[0]));
+    EXPECT_TRUE(out[2].equal(g[2]));
+    EXPECT_NEAR(out[1].norm().item<double>(), kClip * 2, 1e-7);
+  }
+}
+
+TEST(AdaptiveClipping, NotANumberIsNotHidden) {
+  at::Tensor g = at::full({3, 4}, 1.0);
+  g[1][2] = std::numeric_limits<double>::quiet_NaN();
+  const at::Tensor out = clipped(at::ones({3, 4}), g, "timm");
+  EXPECT_TRUE(std::isnan(out[1][2].item<double>()));
+  at::Tensor w = at::ones({3, 4}).requires_grad_();
+  w.mutable_grad() = g.to(at::kFloat);
+  EXPECT_FALSE(std::isfinite(Optimizer({{"head.fc.weight", {3, 4}, Layer::Kind::linear, 4}}, {w}, {}).clip({w}).grad_norm));
+}
+
+TEST(AdaptiveClipping, TheTwoRulesDifferExactlyOnGains) {
+  at::manual_seed(1);
+  const at::Tensor p = at::ones({5, 1, 1, 1}), g = at::randn({5, 1, 1, 1});
+  EXPECT_FALSE(clipped(p, g, "deepmind").equal(clipped(p, g, "timm")));
+  EXPECT_NEAR(clipped(p, g, "deepmind").norm().item<double>(), kClip * std::sqrt(5.0), 1e-7);
+  EXPECT_NEAR(clipped(p, g, "timm").abs().max().item<double>(), kClip, 1e-7);
+  for (const std::vector<int64_t>& shape : {std::vector<int64_t>{5}, {}, {4, 3, 3, 3}, {4, 6, 1, 1}, {4, 6}}) {
+    const at::Tensor a = at::ones(shape), b = at::randn(shape);
+    EXPECT_TRUE(clipped(a, b, "deepmind").equal(clipped(a, b, "timm")));
+  }
+}
+
+TEST(Optimizer, ClipNormBoundsTheWholeGradientAfterAdaptiveClipping) {
+  const at::Tensor a = at::ones({4}).requires_grad_(), b = at::ones({9}).requires_grad_();
+  a.mutable_grad() = at::full({4}, 3.0f);
+  b.mutable_grad() = at::full({9}, 4.0f);
+  Optimizer optimizer({{"a.bias", {4}, Layer::Kind::conv, 1}, {"b.bias", {9}, Layer::Kind::conv, 1}}, {a, b}, {.agc = 0, .clip_norm = 0.5, .agc_exclude = {}});
+  EXPECT_NEAR(optimizer.clip({a, b}).grad_norm, std::sqrt(36.0 + 144.0), 1e-6);
+  EXPECT_NEAR(std::hypot(a.grad().norm().item<double>(), b.grad().norm().item<double>()), 0.5, 1e-6);
+}
+
+TEST(Optimizer, APatternThatFitsNothingIsRefused) {
+  const at::Tensor w = at::ones({4}).requires_grad_();
+  EXPECT_THROW(Optimizer({{"a.bias", {4}, Layer::Kind::conv, 1}}, {w}, {.agc_exclude = {"*.skipinit_gain"}}), Error);
+}
+
+TEST(Ema, WarmsUpWithTheStep) {
+  const at::Tensor average = at::zeros({1}), w = at::ones({1});
+  update_ema({average}, {w}, 0.9999, 0);  // d = 1/10
+  EXPECT_NEAR(average.item<double>(), 0.9, 1e-7);
+}
+
+}  // namespace
+}  // namespace nfscale

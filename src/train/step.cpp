@@ -1,0 +1,83 @@
+#include "train/step.h"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
+
+#include <chrono>
+
+#include "base/random.h"
+#include "train/evaluate.h"
+
+namespace nfscale {
+namespace {
+
+double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+// Draws of the slots [begin, end) of the batch: a function of (seed, slot, block) alone.
+Masks draw_masks(const Arch& arch, const Batch& batch, int64_t begin, int64_t end, uint64_t seed) {
+  Masks masks;
+  const auto slot = [&](int64_t row) { return batch.begin + static_cast<uint64_t>(row); };
+  for (size_t b = 0; b < arch.blocks.size(); ++b) {
+    const double rate = arch.blocks[b].stochastic_depth;
+    at::Tensor& mask = masks.drop_path.emplace_back();
+    if (rate == 0) continue;
+    mask = at::empty({end - begin}, at::kFloat);
+    for (int64_t i = begin; i < end; ++i) {
+      const uint32_t w = words(seed, Op::stochastic_depth, slot(i), static_cast<uint32_t>(b))[0];
+      mask.data_ptr<float>()[i - begin] = static_cast<double>(uniform(w)) < rate ? 0.0f : 1.0f;
+    }
+  }
+  if (arch.drop_rate == 0) return masks;
+  masks.head = at::empty({end - begin, arch.features}, at::kFloat);
+  for (int64_t i = begin; i < end; ++i) {
+    float* row = masks.head.data_ptr<float>() + (i - begin) * arch.features;
+    for (int64_t f = 0; f < arch.features; ++f) {
+      const Words w = words(seed, Op::dropout, slot(i), 0, 0, static_cast<uint32_t>(f / 4));
+      row[f] = static_cast<double>(uniform(w[static_cast<size_t>(f % 4)])) < arch.drop_rate ? 0.0f : 1.0f;
+    }
+  }
+  return masks;
+}
+
+at::Tensor losses_of(const at::Tensor& logits, const at::Tensor& labels, const LossConfig& loss) {
+  if (loss.kind == "softmax") return softmax_loss(logits, labels, loss.label_smoothing);
+  return sigmoid_loss(logits, at::zeros_like(logits).scatter_(1, labels.unsqueeze(1), 1), loss.label_smoothing);
+}
+
+}  // namespace
+
+StepResult train_step(const Model& model, Optimizer& optimizer, const Batch& batch, const StepSettings& s, double lr) {
+  StepResult result;
+  double total = 0;
+  for (const float w : batch.weights) total += static_cast<double>(w);
+  result.empty = total == 0;
+  if (result.empty) return result;
+  for (const at::Tensor& w : model.weights) w.mutable_grad() = at::Tensor();
+  double right = 0;
+  for (int64_t begin = 0; begin < batch.rows; begin += s.micro_batch) {
+    const int64_t end = std::min(begin + s.micro_batch, batch.rows);
+    const double started = now_s();
+    const Masks masks = draw_masks(model.arch, batch, begin, end, s.seed);
+    const at::Tensor labels = at::from_blob(const_cast<int64_t*>(batch.labels.data()) + begin, {end - begin}, at::kLong);
+    const at::Tensor weights = at::from_blob(const_cast<float*>(batch.weights.data()) + begin, {end - begin}, at::kFloat);
+    const at::Tensor logits = forward(model, batch_images(batch, begin, end), s.compute, &masks);
+    const at::Tensor loss = (losses_of(logits, labels, s.loss) * weights).sum() / total;
+    result.loss += loss.item<double>();
+    right += ((logits.detach().argmax(1) == labels) * weights).sum().item<double>();
+    const double middle = now_s();
+    loss.backward();
+    result.forward_s += middle - started;
+    result.backward_s += now_s() - middle;
+  }
+  result.top1 = right / total;
+  const double started = now_s();
+  result.stats = optimizer.clip(model.weights);
+  result.finite = std::isfinite(result.loss) && std::isfinite(result.stats.grad_norm);
+  if (result.finite) optimizer.step(model.weights, lr);
+  result.update_s = now_s() - started;
+  return result;
+}
+
+}  // namespace nfscale

@@ -1,0 +1,97 @@
+#include "train/step.h"
+
+#include <gtest/gtest.h>
+
+#include "base/random.h"
+#include "config/load.h"
+#include "model/init.h"
+
+namespace nfscale {
+namespace {
+
+struct Toy {
+  Model model;
+  Optimizer optimizer;
+  Batch batch;
+};
+
+Toy toy(int64_t rows, double stochastic_depth = 0) {
+  Config config;
+  set_key(config, "model.name", "nfnet_n0", "test");
+  config.model.stochastic_depth = config.model.drop_rate = stochastic_depth;
+  resolve(config);
+  Model model = make_model(make_arch(config.model, 10));
+  init_weights(model, 3);
+  for (size_t i = 0; i < model.params.size(); ++i)
+    if (model.params[i].name.ends_with("skipinit_gain")) model.weights[i].detach().fill_(0.3);
+  Batch batch;
+  batch.rows = batch.count = rows;
+  batch.size = 16;
+  for (int64_t i = 0; i < rows * 16 * 16 * 3; ++i) batch.pixels.push_back(2 * uniform(words(5, Op::generator, static_cast<uint64_t>(i))[0]) - 1);
+  for (int64_t i = 0; i < rows; ++i) {
+    batch.labels.push_back(i % 10);
+    batch.weights.push_back(i % 7 == 3 ? 0.0f : 1.0f);
+  }
+  Optimizer optimizer(model.params, model.weights, optimizer_settings(config.optim));
+  return {std::move(model), std::move(optimizer), std::move(batch)};
+}
+
+// The last, smaller group must not be divided by the size of a full one.
+TEST(Step, MicroBatchesOfAnySizeGiveTheSameGradient) {
+  std::vector<at::Tensor> whole;
+  double norm = 0;
+  for (const int64_t micro : {24, 16, 7, 1}) {
+    Toy t = toy(24, 0.5);
+    const StepResult r = train_step(t.model, t.optimizer, t.batch, {{}, at::kFloat, micro, 9}, 0);
+    if (micro == 24) {
+      for (const at::Tensor& w : t.model.weights) whole.push_back(w.grad().clone());
+      norm = r.stats.grad_norm;
+      continue;
+    }
+    EXPECT_NEAR(r.stats.grad_norm / norm, 1, 1e-6) << micro;
+    for (size_t i = 0; i < whole.size(); ++i) {
+      const double scale = whole[i].abs().max().item<double>();
+      EXPECT_LE((t.model.weights[i].grad() - whole[i]).abs().max().item<double>(), 1e-5 * scale + 1e-9) << t.model.params[i].name << " with micro-batches of " << micro;
+    }
+  }
+}
+
+TEST(Step, AStepWithoutAWholePictureChangesNothing) {
+  Toy t = toy(4);
+  std::fill(t.batch.weights.begin(), t.batch.weights.end(), 0.0f);
+  std::vector<at::Tensor> before;
+  for (const at::Tensor& w : t.model.weights) before.push_back(w.detach().clone());
+  EXPECT_TRUE(train_step(t.model, t.optimizer, t.batch, {{}, at::kFloat, 4, 0}, 1).empty);
+  for (size_t i = 0; i < before.size(); ++i) EXPECT_TRUE(before[i].equal(t.model.weights[i]));
+}
+
+TEST(Step, APictureOfWeightZeroEntersNoGradient) {
+  std::vector<at::Tensor> grads[2];
+  for (const int other : {0, 1}) {
+    Toy t = toy(4);
+    if (other) std::fill(t.batch.pixels.end() - 16 * 16 * 3, t.batch.pixels.end(), 100.0f);  // row 3 has weight 0
+    train_step(t.model, t.optimizer, t.batch, {{}, at::kFloat, 4, 0}, 0);
+    for (const at::Tensor& w : t.model.weights) grads[other].push_back(w.grad());
+  }
+  for (size_t i = 0; i < grads[0].size(); ++i) EXPECT_TRUE(grads[0][i].equal(grads[1][i]));
+}
+
+TEST(Step, NotANumberEndsTheStepWithoutAnUpdate) {
+  Toy t = toy(4);
+  t.batch.pixels[0] = std::numeric_limits<float>::quiet_NaN();
+  const at::Tensor before = t.model.weights[0].detach().clone();
+  EXPECT_FALSE(train_step(t.model, t.optimizer, t.batch, {{}, at::kFloat, 4, 0}, 1).finite);
+  EXPECT_TRUE(before.equal(t.model.weights[0]));
+}
+
+// Activations in bfloat16 keep float weights and gradients near those of float32.
+TEST(Step, Bf16GradientsAreCloseToThoseOfFloat32) {
+  Toy a = toy(16), b = toy(16);
+  const double f32 = train_step(a.model, a.optimizer, a.batch, {{}, at::kFloat, 16, 0}, 0).stats.grad_norm;
+  const double bf16 = train_step(b.model, b.optimizer, b.batch, {{}, at::kBFloat16, 16, 0}, 0).stats.grad_norm;
+  EXPECT_NEAR(bf16 / f32, 1, 0.05);
+  for (const at::Tensor& w : b.model.weights) EXPECT_EQ(w.grad().scalar_type(), at::kFloat);
+}
+
+}  // namespace
+}  // namespace nfscale

@@ -1,0 +1,22 @@
+// A whole training run, from its configuration to result.json.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "config/load.h"
+
+namespace nfscale {
+
+struct TrainOptions {
+  Path out;
+  std::optional<Path> init;  // a run, checkpoint or weight file to start from
+  std::string resume = "auto";
+  int threads = 1;
+};
+
+// Ends with result.json for every end that the program survives. Returns when the run is done;
+// otherwise throws: Exit::diverged, Exit::preempted (all saved), Exit::damaged, Exit::system.
+void train(LoadedConfig loaded, const TrainOptions& options);
+
+}  // namespace nfscale
