@@ -85,10 +85,10 @@ constexpr const char* kLossSpec = R"vl({
      "encoding": {
        "y": {"field": "loss"},
        "color": {"field": "model", "type": "nominal", "scale": @COLORS@, "title": "model",
-                 "legend": {"orient": "top", "columns": 3}},
+                 "legend": {"orient": "top", "columns": 3, "symbolOpacity": 1, "symbolStrokeWidth": 2}},
        "shape": {"field": "model", "type": "nominal", "scale": @SHAPES@, "title": "model"},
        "fill": {"condition": {"test": "datum.flagged", "value": "transparent"},
-                "field": "model", "type": "nominal", "scale": @COLORS@, "legend": null},
+                "field": "model", "type": "nominal", "scale": @COLORS@, "title": "model"},
        "tooltip": [
          {"field": "cell", "title": "cell"}, {"field": "loss", "title": "loss (nats)", "format": ".5g"},
          {"field": "loss_vertex", "title": "loss at the best rate", "format": ".5g"},
@@ -99,7 +99,7 @@ constexpr const char* kLossSpec = R"vl({
     {"data": {"name": "cells"},
      "mark": {"type": "text", "dx": 9, "dy": -7, "fontSize": 10, "align": "left"},
      "encoding": {"y": {"field": "loss"}, "text": {"field": "epochs", "type": "quantitative", "format": "~g"},
-                  "color": {"field": "model", "type": "nominal", "scale": @COLORS@, "legend": null}}},
+                  "color": {"field": "model", "type": "nominal", "scale": @COLORS@, "title": "model"}}},
     {"data": {"name": "touch"},
      "mark": {"type": "point", "shape": "M-1,-1L1,1M-1,1L1,-1", "size": 90, "strokeWidth": 2, "color": {"expr": "ink"}},
      "encoding": {"y": {"field": "loss"},
@@ -123,7 +123,7 @@ constexpr const char* kRateSpec = R"vl({
           "scale": {"type": "log", "base": 2, "domain": @YDOMAIN@, "nice": false},
           "axis": {"values": @YTICKS@, "format": "~g", "grid": true}},
     "color": {"field": "model", "type": "nominal", "scale": @COLORS@, "title": "model",
-              "legend": {"orient": "top", "columns": 3}}
+              "legend": {"orient": "top", "columns": 3, "symbolOpacity": 1, "symbolStrokeWidth": 2}}
   },
   "layer": [
     {"mark": {"type": "rule", "strokeWidth": 5, "opacity": 0.25},
@@ -135,7 +135,7 @@ constexpr const char* kRateSpec = R"vl({
        "y": {"field": "lr"},
        "shape": {"field": "model", "type": "nominal", "scale": @SHAPES@, "title": "model"},
        "fill": {"condition": {"test": "!datum.certified", "value": "transparent"},
-                "field": "model", "type": "nominal", "scale": @COLORS@, "legend": null},
+                "field": "model", "type": "nominal", "scale": @COLORS@, "title": "model"},
        "tooltip": [
          {"field": "cell", "title": "cell"}, {"field": "lr", "title": "best rate tried", "format": ".4g"},
          {"field": "lr_vertex", "title": "estimated best rate", "format": ".4g"},

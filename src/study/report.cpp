@@ -202,9 +202,9 @@ std::vector<std::string> limits_of(const Study& study, const StudyView& view,
     limits.push_back("It is not complete: cells without a result may change every sentence above.");
   if (fit.method == "tangent")
     limits.push_back(fmt::format(
-        "The law holds between {:.3g} and {:.3g} {}; the dashed parts are an extrapolation that "
+        "The law holds between {} and {} {}; the dashed parts are an extrapolation that "
         "nothing here has tested. A floor of the loss was not looked for.",
-        fit.measured_low, fit.measured_high, fit.axis));
+        plain_number(fit.measured_low), plain_number(fit.measured_high), fit.axis));
   if (fit.method == "pareto")
     limits.push_back(
         "Where the best epoch budget of a model lies: longer budgets (or larger models) would "
@@ -233,7 +233,7 @@ h1{font-size:1.5rem;line-height:1.25;margin:.4rem 0}h2{font-size:1.15rem;margin:
 ul{padding-left:1.2rem}li{margin:.25rem 0}
 .figure{width:100%;min-height:120px;margin:.6rem 0}
 .reading{color:var(--soft);margin:.2rem 0}
-details{border-top:1px solid var(--line);padding:.5rem 0}summary{cursor:pointer;font-weight:600}
+details.fold{border-top:1px solid var(--line);padding:.5rem 0}.fold>summary{cursor:pointer;font-weight:600}
 .scroll{overflow-x:auto;margin:.6rem 0}
 table{border-collapse:collapse;font-size:.85rem;white-space:nowrap}
 th,td{padding:.2rem .6rem;border-bottom:1px solid var(--line);text-align:left}
@@ -241,7 +241,7 @@ th{cursor:pointer;position:sticky;top:0;background:var(--page)}
 td.n{text-align:right;font-variant-numeric:tabular-nums}
 pre{white-space:pre-wrap;font-size:.75rem;color:var(--soft)}
 .vega-embed{width:100%}.vega-embed summary{z-index:1}
-@media print{details>*{display:block}.vega-embed summary{display:none}main{max-width:none}.scroll{overflow:visible}table{white-space:normal;font-size:.7rem}}
+@media print{.fold>*{display:block}.vega-embed summary{display:none}main{max-width:none}.scroll{overflow:visible}table{white-space:normal;font-size:.7rem}}
 )";
 
 // Draws, again when the page turns dark or light; opens what is folded for printing; sorts tables.
@@ -261,7 +261,7 @@ function draw() {
   }
 }
 if (window.vegaEmbed) { draw(); dark.addEventListener('change', draw); }
-addEventListener('beforeprint', () => document.querySelectorAll('details').forEach(d => d.open = true));
+addEventListener('beforeprint', () => document.querySelectorAll('details.fold').forEach(d => d.open = true));
 document.querySelectorAll('th').forEach(th => th.addEventListener('click', () => {
   const body = th.closest('table').tBodies[0], i = th.cellIndex, up = th.dataset.up !== '1';
   const value = tr => { const t = tr.cells[i].textContent; return t !== '' && !isNaN(t) ? Number(t) : t; };
@@ -354,15 +354,17 @@ std::string report_html(const Study& study, const Grid& grid, const StudyView& v
         table.back().push_back(v ? short_number(*v, 6) : field);
       }
     }
-    out += "<details><summary>The numbers of this figure</summary>\n" + html_table(table) +
-           "</details></section>\n";
+    out += "<details class=\"fold\"><summary>The numbers of this figure</summary>\n" +
+           html_table(table) + "</details></section>\n";
   }
   out += "<h2>Tables</h2>\n";
-  out += "<details open><summary>Cells</summary>\n" + html_table(cells) + "</details>\n";
-  out +=
-      "<details><summary>Trials</summary>\n" + html_table(trial_table(r.trials)) + "</details>\n";
-  out += "<details><summary>Cost</summary>\n" + html_table(cost_table(view)) + "</details>\n";
-  out += "<details><summary>Identity</summary>\n" +
+  out += "<details class=\"fold\" open><summary>Cells</summary>\n" + html_table(cells) +
+         "</details>\n";
+  out += "<details class=\"fold\"><summary>Trials</summary>\n" + html_table(trial_table(r.trials)) +
+         "</details>\n";
+  out += "<details class=\"fold\"><summary>Cost</summary>\n" + html_table(cost_table(view)) +
+         "</details>\n";
+  out += "<details class=\"fold\"><summary>Identity</summary>\n" +
          html_table({{"what", "value"},
                      {"program", std::string("nfscale ") + NFSCALE_VERSION},
                      {"training data", join(grid.base.data.train, ", ")},
@@ -380,7 +382,7 @@ std::string report_html(const Study& study, const Grid& grid, const StudyView& v
   for (const std::string& limit : r.limits) out += "<li>" + html_text(limit) + "</li>\n";
   out += "</ul>\n";
   if (scripts)
-    out += "<details><summary>Licence of the drawing library</summary><pre>" +
+    out += "<details class=\"fold\"><summary>Licence of the drawing library</summary><pre>" +
            html_text(vega_license()) + "</pre></details>\n";
   out += "</main>\n";
   if (scripts) {
