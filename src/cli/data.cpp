@@ -60,10 +60,10 @@ std::vector<Problem> decode_all(const Source& source, int threads) {
   std::map<uint64_t, Problem> found;
   std::exception_ptr error;
   std::atomic<uint64_t> next = 0, done = 0;
-  const auto work = [&](const std::stop_token& stop) {
+  const auto work = [&] {
     try {
       constexpr uint64_t chunk = 16;
-      while (!stop.stop_requested() && !stop_requested()) {
+      while (!stop_requested()) {
         const uint64_t begin = next.fetch_add(chunk);
         if (begin >= source.size()) return;
         const uint64_t end = std::min(source.size(), begin + chunk);

@@ -81,18 +81,15 @@ void add_option(Parser& parser, const Option& option) {
   CLI::Option* added = parser.app->add_option(option.name, parser.values[option.name], option.help);
   added->type_name(positional ? "" : option.value);
   using Times = Option::Times;
-  if (positional)
-    added->expected(option.times == Times::maybe || option.times == Times::any ? 0 : 1,
-                    option.times == Times::any || option.times == Times::some ? 1 << 20 : 1);
+  const bool several = option.times == Times::any || option.times == Times::some;
+  const bool needed = option.times == Times::once || option.times == Times::some;
+  if (positional && several)
+    added->expected(needed ? 1 : 0, 1 << 20);
   else
-    added->expected(1)->allow_extra_args(false);
-  if (option.times == Times::once || option.times == Times::some) added->required();
-  if (!positional) {
-    if (option.times == Times::any)
-      added->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-    else
-      added->multi_option_policy(CLI::MultiOptionPolicy::Throw);
-  }
+    added->expected(positional && !needed ? 0 : 1, 1)->allow_extra_args(false);
+  if (needed) added->required();
+  if (!positional)
+    added->multi_option_policy(several ? CLI::MultiOptionPolicy::TakeAll : CLI::MultiOptionPolicy::Throw);
 }
 
 // The command whose words were typed, and the first word that fits none.

@@ -25,7 +25,13 @@ void run_config(const Args& args) {
   }
   const LoadedConfig loaded = load_config(args.path("--config"), args.all("--set"));
   // A configuration that no model fits is refused here, not hours later.
-  if (!loaded.config.model.name.empty()) make_arch(loaded.config.model, default_classes(loaded.config.model.name));
+  if (const ModelConfig& model = loaded.config.model; !model.name.empty()) {
+    try {
+      make_arch(model, default_classes(model.name));
+    } catch (const Error& e) {
+      fail(e.code, "{}: {}", loaded.origins["model.name"], e.what());
+    }
+  }
   Json values = Json::object();
   std::vector<std::vector<std::string>> rows;
   size_t key_width = 0;

@@ -29,6 +29,7 @@ struct Session {
   int error = 0;           // message code of what ended the decoding
   int warning = 0;         // of the first warning that means damage
   bool early_end = false;  // the bytes ended before the end marker
+  bool all_scans = true;
   bool too_many_scans = false;
 };
 
@@ -129,6 +130,7 @@ bool run(Session& s, std::string_view bytes, const DecodeOptions& options, Pictu
     jpeg_read_scanlines(&jpeg, &to, 1);
     if (cmyk) from_cmyk(row.data(), jpeg.output_width, out);
   }
+  s.all_scans = all_scans_there(jpeg);  // finishing frees what it looks at
   jpeg_finish_decompress(&jpeg);
   return true;
 }
@@ -175,7 +177,7 @@ std::string decode_jpeg(std::string_view bytes, const DecodeOptions& options, Pi
     if (s.warning != 0)
       fault =
           (s.warning == JWRN_HIT_MARKER ? "truncated: " : "bad-data: ") + words_of(s, s.warning);
-    else if (s.early_end && !all_scans_there(s.jpeg))
+    else if (s.early_end && !s.all_scans)
       fault = "truncated: the last scans are missing";
   }
   jpeg_destroy_decompress(&s.jpeg);

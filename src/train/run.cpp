@@ -23,7 +23,8 @@ void compare(const Path& run, const Json& stored, const Config& config, const Ru
   for (const auto& [key, value] : config_values(config)) {
     if (changes_no_result(key) || key == "data.train" || key == "data.heldout") continue;
     const Json* before = values.find(key);
-    if (before && !(*before == value)) refuse_change(run, key, before->dump(), value.dump());
+    // As text: 0 and 0.0 are one value, read from JSON as two kinds.
+    if (before && before->dump() != value.dump()) refuse_change(run, key, before->dump(), value.dump());
   }
   const Json& identity = stored.at("identity");
   then.train_fingerprint = identity.at("train_fingerprint").as_string();

@@ -272,8 +272,8 @@ int64_t resolve_micro_batch(const Config& config, const Arch& arch) {
 Schedule make_schedule(const Config& config, const Horizon& horizon, uint64_t total_steps) {
   Schedule s{.kind = config.schedule.kind, .peak = *config.optim.lr, .warmup_steps = in_steps(config.schedule.warmup, horizon),
              .total_steps = static_cast<double>(total_steps), .final_rate = *config.optim.lr * config.schedule.final_fraction};
-  if (s.warmup_steps > 0 && s.warmup_steps >= s.total_steps)
-    fail(Exit::usage, "schedule.warmup: {} is {:.1f} steps, not shorter than the run of {}", duration_key_text(config.schedule.warmup), s.warmup_steps, total_steps);
+  if (s.warmup_steps > s.total_steps)
+    fail(Exit::usage, "schedule.warmup: {} is {:.1f} steps, longer than the run of {}", duration_key_text(config.schedule.warmup), s.warmup_steps, total_steps);
   return s;
 }
 

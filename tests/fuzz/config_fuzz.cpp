@@ -3,11 +3,11 @@
 #include "fuzz.h"
 
 FUZZ(const uint8_t* data, size_t size) {
-  const File file(data, size);
+  const MemoryFile file(data, size);
   expect_usage([&] {
     const nfscale::Config config = nfscale::load_config(file.path(), {}).config;
     const std::string text = nfscale::config_toml(config);
-    const File written(reinterpret_cast<const uint8_t*>(text.data()), text.size());
+    const MemoryFile written(reinterpret_cast<const uint8_t*>(text.data()), text.size());
     const nfscale::Config again = nfscale::load_config(written.path(), {}).config;
     if (nfscale::config_toml(again) != text) __builtin_trap();
   });

@@ -20,21 +20,21 @@ void expect_usage(F&& parse) {
   }
 }
 
-// The bytes as a file with a path, as long as the object lives.
-class File {
+// The bytes as a file with a path, in memory, as long as the object lives.
+class MemoryFile {
  public:
-  File(const uint8_t* data, size_t size) {
+  MemoryFile(const uint8_t* data, size_t size) {
     const int file = ::mkstemp(path_);
     if (::write(file, data, size) != static_cast<ssize_t>(size)) __builtin_trap();
     ::close(file);
   }
-  ~File() { ::unlink(path_); }
-  File(const File&) = delete;
-  File& operator=(const File&) = delete;
+  ~MemoryFile() { ::unlink(path_); }
+  MemoryFile(const MemoryFile&) = delete;
+  MemoryFile& operator=(const MemoryFile&) = delete;
   nfscale::Path path() const { return path_; }
 
  private:
-  char path_[32] = "/tmp/nfscale-fuzz-XXXXXX";
+  char path_[32] = "/dev/shm/nfscale-fuzz-XXXXXX";
 };
 
 #define FUZZ extern "C" int LLVMFuzzerTestOneInput

@@ -3,7 +3,7 @@
 #include "fuzz.h"
 
 FUZZ(const uint8_t* data, size_t size) {
-  const File file(data, size);
+  const MemoryFile file(data, size);
   expect_usage([&] {
     const nfscale::SafetensorsFile read = nfscale::read_safetensors(file.path());
     for (const nfscale::TensorView& t : read.tensors) read.numbers(t.name);

@@ -1,0 +1,293 @@
+#!/usr/bin/env python3
+"""Whole training runs: restarts to the same bytes, and every way a run may end.
+
+Run by ctest as `test_runs.py PROGRAM`; PROGRAM and options of unittest by hand:
+    tests/runs/test_runs.py build/release/nfscale -v Resume.test_order_after_a_kill_in_the_second_epoch
+"""
+import hashlib, json, os, pathlib, random, shutil, signal, struct, subprocess, sys, tempfile, time, unittest
+
+PROGRAM = str(pathlib.Path(sys.argv.pop(1)).resolve()) if len(sys.argv) > 1 else ""
+ROOT = pathlib.Path(tempfile.mkdtemp(prefix="nfscale-runs-"))
+
+# 130 pictures in batches of 16: epochs end inside batches, restarts fall inside epochs.
+TOY = {
+    "model.name": '"nfnet"', "model.depth": "[1, 1, 1, 1]", "model.width": "[8, 8, 16, 16]", "model.group_width": "8", "model.stem": "[4, 4, 4, 4]",
+    "model.stem_stride": "[1, 2, 1, 2]", "model.drop_rate": "0.1", "model.stochastic_depth": "0.2",
+    "data.train": '"shapes:?count=130&size=16"', "data.heldout": '"shapes:?count=40&size=16&split=heldout"', "data.augment.crop": '"pad"', "data.ledger": '"sums"',
+    "train.duration": '"3ep"', "train.batch": "16", "train.image_size": "16", "train.precision": '"f32"', "train.seed": "7",
+    "optim.lr": "0.05", "schedule.warmup": '"4st"', "ema.decay": "0.9", "checkpoint.every": '"3st"', "checkpoint.keep_last": "4", "log.every": '"1st"'}
+STEPS = 25
+
+
+def command(out, **changes):
+    settings = {**TOY, **{k.replace("__", "."): v for k, v in changes.items()}}
+    return [PROGRAM, "pretrain", "--out", str(out), "--threads", "1"] + [part for k, v in settings.items() for part in ("--set", f"{k}={v}")]
+
+
+def run(out, want=0, **changes):
+    r = subprocess.run(command(out, **changes), capture_output=True, text=True, timeout=300)
+    assert r.returncode == want, f"exit {r.returncode}, not {want}: {r.stderr[-500:]}"
+    return r
+
+
+def start(out, **changes):
+    return subprocess.Popen(command(out, **changes), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def lines(path):
+    try:
+        return path.read_bytes().count(b"\n")
+    except OSError:
+        return 0
+
+
+def wait_for_steps(process, out, steps):
+    while process.poll() is None and lines(out / "metrics.jsonl") < steps:
+        time.sleep(0.002)
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def result(out):
+    return json.loads((out / "result.json").read_text())
+
+
+def losses(out):
+    return [m for m in map(json.loads, (out / "metrics.jsonl").read_text().splitlines()) if "loss" in m]
+
+
+def newest(out):
+    return sorted((out / "checkpoints").glob("step-*"))[-1]
+
+
+def event_steps(out):
+    """Steps of every scalar in TensorBoard's file, which must be whole; the frames are TFRecord's."""
+    (file,) = out.glob("events.out.tfevents.*")
+    data, at, frames = file.read_bytes(), 0, 0
+    while at < len(data):
+        (size,) = struct.unpack_from("<Q", data, at)
+        at += 8 + 4 + size + 4
+        frames += 1
+    assert at == len(data), "the last record is cut"
+    return frames - 1      # the first names the version of the format
+
+
+class Case(unittest.TestCase):
+    @classmethod
+    def whole(cls):
+        """The directory of an undisturbed run."""
+        out = ROOT / "whole"
+        if not out.exists():
+            run(out)
+        return out
+
+    def fresh(self, name=""):
+        return ROOT / (self.id().rsplit(".", 1)[1] + name)
+
+    def same_end(self, out, whole=None):
+        whole = whole or self.whole()
+        self.assertEqual(digest(out / "model.safetensors"), digest(whole / "model.safetensors"))
+        for file in ("model", "ema", "optimizer"):
+            self.assertEqual(digest(newest(out) / f"{file}.safetensors"), digest(newest(whole) / f"{file}.safetensors"), file)
+        self.assertEqual((out / "ledger.jsonl").read_text(), (whole / "ledger.jsonl").read_text())
+        for key in ("status", "steps", "examples", "certificate", "heldout", "data"):
+            self.assertEqual(result(out)[key], result(whole)[key], key)
+        self.assertEqual([m["step"] for m in losses(out)], list(range(1, STEPS + 1)))
+        self.assertEqual([p for p in out.rglob("*") if p.suffix == ".tmp"], [])
+
+
+class Resume(Case):
+    def test_order_after_a_kill_in_the_second_epoch(self):
+        """C19: a loader that went back to the order of epoch 0 trained on some pictures twice."""
+        out = self.fresh()
+        p = start(out)
+        wait_for_steps(p, out, 12)
+        p.kill()
+        p.wait()
+        run(out)
+        self.same_end(out)
+        self.assertEqual(result(out)["certificate"]["epochs"], 3)
+
+    def test_average_and_weights_are_both_restored(self):
+        """C21: only the EMA was saved, and both were restored from it."""
+        out = self.fresh()
+        p = start(out)
+        wait_for_steps(p, out, 5)
+        p.kill()
+        p.wait()
+        run(out)
+        self.same_end(out)
+        self.assertNotEqual(digest(newest(out) / "model.safetensors"), digest(newest(out) / "ema.safetensors"))
+        evaluated = [json.loads(subprocess.run([PROGRAM, "eval", str(out), "--data", "shapes:?count=40&size=16&split=heldout", "--ema", e, "--json"], capture_output=True, check=True).stdout)
+                     for e in ("on", "off")]
+        self.assertNotEqual(evaluated[0]["loss"], evaluated[1]["loss"])
+        self.assertAlmostEqual(evaluated[0]["loss"], result(out)["heldout"]["loss"], delta=1e-5)
+
+    def test_another_duration_is_refused_and_logging_may_change(self):
+        """C23: the duration was changed on resume, and the rate jumped."""
+        out = self.fresh()
+        run(out)
+        before = digest(out / "model.safetensors")
+        refusal = run(out, want=2, train__duration='"6ep"').stderr
+        for part in ("train.duration", "3ep", "6ep", "--init"):
+            self.assertIn(part, refusal)
+        run(out, log__every='"2st"', checkpoint__keep_last="9")
+        self.assertEqual(digest(out / "model.safetensors"), before)
+        self.assertEqual(json.loads((out / "run.json").read_text())["config"]["log.every"], "2st")
+
+    def test_metrics_hold_each_step_once(self):
+        """C25: metrics of before the resume were lost, or steps came twice."""
+        out = self.fresh()
+        p = start(out, checkpoint__every='"10st"')
+        wait_for_steps(p, out, 17)
+        p.kill()
+        p.wait()
+        with open(out / "metrics.jsonl", "ab") as f:
+            f.write(b'{"step": 99, "lo')
+        (events,) = out.glob("events.out.tfevents.*")
+        events.write_bytes(events.read_bytes()[:-3])
+        run(out, checkpoint__every='"10st"')
+        self.assertEqual([m["step"] for m in losses(out)], list(range(1, STEPS + 1)))
+        self.assertEqual(event_steps(out), STEPS + 1)      # the evaluation is one more
+
+    def test_twenty_kills_at_random_moments_change_no_byte(self):
+        """C39: a kill in the middle of a save left half a checkpoint under a final name."""
+        out, draw, kills = self.fresh(), random.Random(20231025), 0
+        changes = {"checkpoint__every": '"2st"'}
+        for _ in range(60):
+            p = start(out, **changes)
+            # Start-up takes a part of a second; a save is a few milliseconds of every second step.
+            first = lines(out / "metrics.jsonl")
+            wait_for_steps(p, out, first + draw.randint(0, 3))
+            time.sleep(draw.random() * 0.03)
+            ended = p.poll() is not None
+            p.kill()
+            p.wait()
+            kills += not ended
+            if ended or kills == 20:
+                break
+        run(out, **changes)
+        self.same_end(out)
+        self.assertGreaterEqual(kills, 8)
+
+    def test_newest_good_checkpoint_is_taken(self):
+        """C41: the newest checkpoint was broken, and restarts kept trying it."""
+        stopped = self.fresh("-stopped")
+        p = start(stopped)
+        wait_for_steps(p, stopped, 15)
+        p.terminate()
+        self.assertEqual(p.wait(60), 75)
+        damages = {
+            "a bit of the optimizer": lambda c: flip(c / "optimizer.safetensors"),
+            "no state.json": lambda c: (c / "state.json").unlink(),
+            "half a MANIFEST": lambda c: os.truncate(c / "MANIFEST", 90),
+            "LAST names nothing": lambda c: (c.parent / "LAST").write_text("step-00099999\n"),
+            "LAST is empty": lambda c: (c.parent / "LAST").write_text("")}
+        for what, damage in damages.items():
+            with self.subTest(what):
+                out = self.fresh("-" + what.replace(" ", "-"))
+                shutil.copytree(stopped, out)
+                last = newest(out)
+                damage(last)
+                said = run(out).stderr
+                self.assertIn(last.name, said)
+                self.same_end(out)
+        out = self.fresh("-all")
+        shutil.copytree(stopped, out)
+        for c in (out / "checkpoints").glob("step-*"):
+            flip(c / "model.safetensors")
+        run(out, want=3)
+        run(out, want=3)      # not a fresh start over old data, the second time either
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+class Ends(Case):
+    def test_gradients_do_not_depend_on_the_micro_batch(self):
+        """C35: the last, smaller group of micro-batches was divided by the size of a full one."""
+        found = {}
+        for micro in (24, 16, 7, 1):
+            out = self.fresh(f"-{micro}")
+            run(out, train__batch="24", train__micro_batch=str(micro), train__duration='"4st"')
+            found[micro] = losses(out)
+        for micro in (16, 7, 1):
+            for a, b in zip(found[24], found[micro]):
+                self.assertAlmostEqual(b["grad_norm"] / a["grad_norm"], 1, delta=1e-5)
+                self.assertAlmostEqual(b["loss"] / a["loss"], 1, delta=1e-6)
+
+    def stopped(self, out, signals, after, **changes):
+        p = start(out, **changes)
+        after(p)
+        for s in signals:
+            p.send_signal(s)
+        return p.wait(60)
+
+    def test_signals_save_whenever_they_come(self):
+        """C49: the stop flag was looked at only between training steps."""
+        def steps(n):
+            return lambda out: (lambda p: wait_for_steps(p, out, n))
+
+        def opened(out):
+            def wait(p):
+                while p.poll() is None and not (out / "run.json").exists():
+                    time.sleep(0.001)
+            return wait
+
+        moments = {"in training": steps(10), "twice": steps(8), "before the first step": opened, "in the evaluation": steps(STEPS)}
+        for name, moment in moments.items():
+            with self.subTest(name):
+                out = self.fresh("-" + name.replace(" ", "-"))
+                changes = {"data__heldout": '"shapes:?count=4000&size=16&split=heldout"'} if name == "in the evaluation" else {}
+                signals = [signal.SIGTERM] * (2 if name == "twice" else 1)
+                code = self.stopped(out, signals, moment(out), **changes)
+                self.assertEqual(code, 75)
+                self.assertEqual(result(out)["status"], "preempted")
+                run(out, **changes)
+                if changes:
+                    whole = self.fresh("-whole")
+                    run(whole, **changes)
+                    self.same_end(out, whole)
+                else:
+                    self.same_end(out)
+
+    def test_a_second_interrupt_stops_at_once(self):
+        out = self.fresh()
+        p = start(out, checkpoint__every='"0st"', data__heldout='"shapes:?count=100000&size=16&split=heldout"')
+        wait_for_steps(p, out, STEPS)
+        p.send_signal(signal.SIGINT)
+        p.send_signal(signal.SIGINT)
+        self.assertIn(p.wait(60), (75, 130))
+
+    def test_a_second_process_is_refused_naming_the_first(self):
+        out = self.fresh()
+        p = start(out, train__duration='"100ep"')
+        wait_for_steps(p, out, 2)
+        refusal = run(out, want=2, train__duration='"100ep"').stderr
+        self.assertIn(f"process {p.pid}", refusal)
+        self.assertIsNone(p.poll())
+        p.terminate()
+        self.assertEqual(p.wait(60), 75)
+
+    def test_divergence_is_a_result(self):
+        out = self.fresh()
+        run(out, want=4, optim__lr="1e30", optim__agc="0", schedule__kind='"constant"', schedule__warmup='"0st"')
+        self.assertEqual(result(out)["status"], "diverged")
+        run(out, want=4, optim__lr="1e30", optim__agc="0", schedule__kind='"constant"', schedule__warmup='"0st"')
+
+    def test_other_data_at_a_resume_is_refused(self):
+        out = self.fresh()
+        run(out)
+        self.assertIn("data.train", run(out, want=2, data__train='"shapes:?count=131&size=16"').stderr)
+
+
+if __name__ == "__main__":
+    try:
+        unittest.main(argv=[sys.argv[0], *sys.argv[1:]])
+    finally:
+        shutil.rmtree(ROOT, ignore_errors=True)
