@@ -40,7 +40,7 @@ def parse(text):
 
 
 def answer(command, folder, program):
-    env = {"HOME": folder, "REPO": str(REPO), "LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "2",
+    env = {"HOME": folder, "REPO": str(REPO), "LC_ALL": "C.UTF-8", "OMP_WAIT_POLICY": "passive",
            "PATH": f"{program.parent}:/usr/local/bin:/usr/bin:/bin", "TMPDIR": folder}
     done = subprocess.run(["bash", "-c", "\n".join(command)], cwd=folder, env=env, timeout=300,
                           stdin=subprocess.DEVNULL, capture_output=True)
