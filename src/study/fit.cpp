@@ -84,13 +84,12 @@ Touch touch(const Curve2& q, double s) {
 
 // Variance of the heights of the curves that are touched inside their range; infinite below three.
 double spread(const std::vector<Curve2>& curves, double s) {
-  double sum = 0, square = 0;
+  double sum = 0;
   size_t n = 0;
   for (const Curve2& q : curves) {
     const Touch t = touch(q, s);
     if (!t.inside) continue;
     sum += t.offset;
-    square += t.offset * t.offset;
     ++n;
   }
   if (n < kMinModels) return INFINITY;
