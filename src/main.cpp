@@ -1,4 +1,6 @@
 // The program's only catch of Error: one line on standard error and the exit code of the contract.
+#include <malloc.h>
+
 #include <csignal>
 #include <exception>
 
@@ -8,6 +10,10 @@
 int main(int argc, char** argv) {
   using nfscale::Exit;
   std::signal(SIGPIPE, SIG_IGN);
+  // Activations are freed and taken again in every step: without this their pages go back to the
+  // system each time and are cleared again.
+  ::mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  ::mallopt(M_TRIM_THRESHOLD, -1);
   Exit code = Exit::ok;
   try {
     nfscale::run_command_line(argc, argv);

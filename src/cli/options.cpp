@@ -89,7 +89,8 @@ void add_option(Parser& parser, const Option& option) {
     added->expected(positional && !needed ? 0 : 1, 1)->allow_extra_args(false);
   if (needed) added->required();
   if (!positional)
-    added->multi_option_policy(several ? CLI::MultiOptionPolicy::TakeAll : CLI::MultiOptionPolicy::Throw);
+    added->multi_option_policy(several ? CLI::MultiOptionPolicy::TakeAll
+                                       : CLI::MultiOptionPolicy::Throw);
 }
 
 // The command whose words were typed, and the first word that fits none.

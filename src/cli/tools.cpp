@@ -20,8 +20,14 @@ namespace {
 void run_config(const Args& args) {
   if (args.has("--explain")) {
     const KeyHelp k = explain_key(args.text("--explain"));
-    return print_result(args, Json::object({{"key", k.key}, {"kind", k.kind}, {"default", k.fallback}, {"allowed", k.allowed}, {"help", k.help}}),
-                        fmt::format("{} ({}, default {}){}\n  {}\n", k.key, k.kind, k.fallback, k.allowed.empty() ? "" : ": " + k.allowed, k.help));
+    return print_result(args,
+                        Json::object({{"key", k.key},
+                                      {"kind", k.kind},
+                                      {"default", k.fallback},
+                                      {"allowed", k.allowed},
+                                      {"help", k.help}}),
+                        fmt::format("{} ({}, default {}){}\n  {}\n", k.key, k.kind, k.fallback,
+                                    k.allowed.empty() ? "" : ": " + k.allowed, k.help));
   }
   const LoadedConfig loaded = load_config(args.path("--config"), args.all("--set"));
   // A configuration that no model fits is refused here, not hours later.
@@ -41,15 +47,24 @@ void run_config(const Args& args) {
     key_width = std::max(key_width, key.size());
   }
   std::string text;
-  for (const auto& row : rows) text += fmt::format("{:<{}}  {}  # {}\n", row[0], key_width, row[1], row[2]);
+  for (const auto& row : rows)
+    text += fmt::format("{:<{}}  {}  # {}\n", row[0], key_width, row[1], row[2]);
   print_result(args, Json::object({{"values", values}}), text);
 }
 
 void run_doctor(const Args& args) {
-  const Json document = Json::object({{"nfscale", NFSCALE_VERSION}, {"torch", torch_version()}, {"isa", isa_level()}, {"precision", cpu_precision()}, {"threads", args.threads()},
-                                      {"devices", Json::array({Json("cpu")})}, {"host", host_name()}, {"free_disk_bytes", free_space(".")}, {"missing", Json::array()}});
+  const Json document = Json::object({{"nfscale", NFSCALE_VERSION},
+                                      {"torch", torch_version()},
+                                      {"isa", isa_level()},
+                                      {"precision", cpu_precision()},
+                                      {"threads", args.threads()},
+                                      {"devices", Json::array({Json("cpu")})},
+                                      {"host", host_name()},
+                                      {"free_disk_bytes", free_space(".")},
+                                      {"missing", Json::array()}});
   std::string text;
-  for (const auto& [key, value] : document.members()) text += fmt::format("{:<16} {}\n", key, value.is_string() ? value.as_string() : value.dump());
+  for (const auto& [key, value] : document.members())
+    text += fmt::format("{:<16} {}\n", key, value.is_string() ? value.as_string() : value.dump());
   print_result(args, document, text);
 }
 
@@ -60,21 +75,40 @@ void run_bench_step(const Args& args) {
   o.size = args.integer("--size", default_size(o.model), 1, 65500);
   o.batch = args.integer("--batch", 8, 1, 1 << 20);
   o.precision = args.text("--precision", cpu_precision());
-  if (o.precision != "bf16" && o.precision != "f32") fail(Exit::usage, "--precision: expected bf16 or f32, found {}", o.precision);
+  if (o.precision != "bf16" && o.precision != "f32")
+    fail(Exit::usage, "--precision: expected bf16 or f32, found {}", o.precision);
   o.seconds = static_cast<double>(args.integer("--seconds", 20, 1, 86400));
   const BenchResult r = bench_step(o);
-  const Json document = Json::object({{"model", o.model}, {"image_size", o.size}, {"batch", o.batch}, {"precision", o.precision}, {"device", "cpu"}, {"threads", args.threads()},
-                                      {"images_per_s", r.images_per_s}, {"ms", Json::object({{"forward", r.forward_ms}, {"backward", r.backward_ms}, {"update", r.update_ms}, {"step", r.step_ms}})},
-                                      {"tflops", r.tflops}, {"mfu", r.mfu}, {"gemm_tflops", r.gemm_tflops}, {"peak_rss_bytes", peak_rss_bytes()}, {"repeats", Json(r.repeats)}});
+  const Json document = Json::object({{"model", o.model},
+                                      {"image_size", o.size},
+                                      {"batch", o.batch},
+                                      {"precision", o.precision},
+                                      {"device", "cpu"},
+                                      {"threads", args.threads()},
+                                      {"images_per_s", r.images_per_s},
+                                      {"ms", Json::object({{"forward", r.forward_ms},
+                                                           {"backward", r.backward_ms},
+                                                           {"update", r.update_ms},
+                                                           {"step", r.step_ms}})},
+                                      {"tflops", r.tflops},
+                                      {"mfu", r.mfu},
+                                      {"gemm_tflops", r.gemm_tflops},
+                                      {"peak_rss_bytes", peak_rss_bytes()},
+                                      {"repeats", Json(r.repeats)}});
   print_result(args, document,
-               fmt::format("{} {} px batch {} {}: {:.1f} ms a step (forward {:.1f}, backward {:.1f}, update {:.1f}), {:.1f} images/s, {:.3f} TFLOP/s = {:.0f} % of the matrix product's {:.3f}, peak memory {}\n",
-                           o.model, o.size, o.batch, o.precision, r.step_ms, r.forward_ms, r.backward_ms, r.update_ms, r.images_per_s, r.tflops, 100 * r.mfu, r.gemm_tflops, bytes_text(static_cast<double>(peak_rss_bytes()))));
+               fmt::format("{} {} px batch {} {}: {:.1f} ms a step (forward {:.1f}, backward "
+                           "{:.1f}, update {:.1f}), {:.1f} images/s, {:.3f} TFLOP/s = {:.0f} % of "
+                           "the matrix product's {:.3f}, peak memory {}\n",
+                           o.model, o.size, o.batch, o.precision, r.step_ms, r.forward_ms,
+                           r.backward_ms, r.update_ms, r.images_per_s, r.tflops, 100 * r.mfu,
+                           r.gemm_tflops, bytes_text(static_cast<double>(peak_rss_bytes()))));
 }
 
 void run_export(const Args& args) {
   const std::string format = args.text("--format");
   if (format == "onnx") not_supported("export --format onnx");
-  if (format != "safetensors") fail(Exit::usage, "--format: expected safetensors, found {}", format);
+  if (format != "safetensors")
+    fail(Exit::usage, "--format: expected safetensors, found {}", format);
   const Path from = weight_file_of(*args.path("CKPT"));
   const SafetensorsFile file = read_safetensors(from);
   load_trained(*args.path("CKPT"));  // what does not fit a model is refused, not exported
@@ -87,23 +121,60 @@ void run_export(const Args& args) {
 std::vector<Command> tool_commands() {
   using Times = Option::Times;
   return {
-      {"export", "the weights as a file for other programs", "nfscale export runs/first --format safetensors --out first.safetensors",
-       {{"CKPT", "", "run directory, checkpoint folder or .safetensors file", Times::once}, {"--format", "F", "safetensors", Times::once}, {"--out", "FILE", "the new file", Times::once}}, run_export},
-      {"fit", "fits a law to a table", "nfscale fit studies/first/cells.csv --law power --columns x=flops,y=loss",
-       {{"TABLE", "", "a CSV file with a header", Times::once}, {"--law", "LAW", "the law", Times::once}, {"--columns", "x=COL,y=COL", "columns of the table", Times::maybe}, {"--where", "COL=VALUE", "rows to use", Times::any},
-        {"--score", "COL=VALUE", "rows to score", Times::any}, {"--fix", "NAME=V", "a parameter that is known", Times::any}, {"--bootstrap", "N", "draws", Times::maybe}, {"--seed", "S", "of the draws", Times::maybe},
+      {"export",
+       "the weights as a file for other programs",
+       "nfscale export runs/first --format safetensors --out first.safetensors",
+       {{"CKPT", "", "run directory, checkpoint folder or .safetensors file", Times::once},
+        {"--format", "F", "safetensors", Times::once},
+        {"--out", "FILE", "the new file", Times::once}},
+       run_export},
+      {"fit",
+       "fits a law to a table",
+       "nfscale fit studies/first/cells.csv --law power --columns x=flops,y=loss",
+       {{"TABLE", "", "a CSV file with a header", Times::once},
+        {"--law", "LAW", "the law", Times::once},
+        {"--columns", "x=COL,y=COL", "columns of the table", Times::maybe},
+        {"--where", "COL=VALUE", "rows to use", Times::any},
+        {"--score", "COL=VALUE", "rows to score", Times::any},
+        {"--fix", "NAME=V", "a parameter that is known", Times::any},
+        {"--bootstrap", "N", "draws", Times::maybe},
+        {"--seed", "S", "of the draws", Times::maybe},
         {"--huber", "D", "threshold", Times::maybe}},
        [](const Args& args) {
          read_file(*args.path("TABLE"));
          not_supported("fit");
        }},
-      {"bench step", "speed and memory of a training step", "nfscale bench step --model nfnet_n0 --size 32 --batch 64",
-       {{"--model", "NAME", "model", Times::maybe}, {"--size", "PX", "side of the image", Times::maybe}, {"--batch", "N", "examples of a step", Times::maybe}, {"--precision", "P", "bf16 or f32", Times::maybe}, {"--seconds", "S", "how long to measure", Times::maybe}}, run_bench_step},
-      {"bench kernels", "speed of single operations", "nfscale bench kernels", {}, [](const Args&) { not_supported("bench kernels"); }},
-      {"bench data", "speed of loading", "nfscale bench data", {}, [](const Args&) { not_supported("bench data"); }},
-      {"config", "the resolved configuration, with the origin of every value", "nfscale config --config configs/nano.toml --set train.batch=128",
-       {{"--config", "F", "configuration (TOML)", Times::maybe}, {"--set", "K=V", "one key, over the file", Times::any}, {"--explain", "KEY", "what a key means", Times::maybe}}, run_config},
-      {"doctor", "versions, processor, disk, and what is missing", "nfscale doctor --json", {}, run_doctor},
+      {"bench step",
+       "speed and memory of a training step",
+       "nfscale bench step --model nfnet_n0 --size 32 --batch 64",
+       {{"--model", "NAME", "model", Times::maybe},
+        {"--size", "PX", "side of the image", Times::maybe},
+        {"--batch", "N", "examples of a step", Times::maybe},
+        {"--precision", "P", "bf16 or f32", Times::maybe},
+        {"--seconds", "S", "how long to measure", Times::maybe}},
+       run_bench_step},
+      {"bench kernels",
+       "speed of single operations",
+       "nfscale bench kernels",
+       {},
+       [](const Args&) { not_supported("bench kernels"); }},
+      {"bench data",
+       "speed of loading",
+       "nfscale bench data",
+       {},
+       [](const Args&) { not_supported("bench data"); }},
+      {"config",
+       "the resolved configuration, with the origin of every value",
+       "nfscale config --config configs/nano.toml --set train.batch=128",
+       {{"--config", "F", "configuration (TOML)", Times::maybe},
+        {"--set", "K=V", "one key, over the file", Times::any},
+        {"--explain", "KEY", "what a key means", Times::maybe}},
+       run_config},
+      {"doctor",
+       "versions, processor, disk, and what is missing",
+       "nfscale doctor --json",
+       {},
+       run_doctor},
   };
 }
 

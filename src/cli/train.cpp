@@ -1,5 +1,5 @@
 // pretrain, finetune, eval, predict: training and the use of what was trained.
-#include "base/csv.h"
+#include "train/train.h"
 #include "base/csv.h"
 #include "base/files.h"
 #include "base/log.h"
@@ -8,7 +8,6 @@
 #include "cli/command.h"
 #include "train/evaluate.h"
 #include "train/predict.h"
-#include "train/train.h"
 #include "train/weights_file.h"
 
 namespace nfscale {
@@ -22,8 +21,12 @@ void run_pretrain(const Args& args) {
   need_cpu(args);
   if (args.integer("--nproc", 1, 1, 1 << 16) > 1) not_supported("--nproc above 1");
   const std::string resume = args.text("--resume", "auto");
-  if (resume != "auto" && resume != "never") fail(Exit::usage, "--resume: expected auto or never, found {}", resume);
-  train(load_config(args.path("--config"), args.all("--set")), {.out = *args.path("--out"), .init = args.path("--init"), .resume = resume, .threads = args.threads()});
+  if (resume != "auto" && resume != "never")
+    fail(Exit::usage, "--resume: expected auto or never, found {}", resume);
+  train(load_config(args.path("--config"), args.all("--set")), {.out = *args.path("--out"),
+                                                                .init = args.path("--init"),
+                                                                .resume = resume,
+                                                                .threads = args.threads()});
 }
 
 void run_finetune(const Args& args) {
@@ -34,36 +37,52 @@ void run_finetune(const Args& args) {
 
 std::string check_ema(const Args& args) {
   const std::string ema = args.text("--ema");
-  if (!ema.empty() && ema != "on" && ema != "off") fail(Exit::usage, "--ema: expected on or off, found {}", ema);
+  if (!ema.empty() && ema != "on" && ema != "off")
+    fail(Exit::usage, "--ema: expected on or off, found {}", ema);
   return ema;
 }
 
-void set_threads(const Args& args) { at::set_num_threads(args.threads()); }
+void set_threads(const Args& args) {
+  at::set_num_threads(args.threads());
+}
 
 void run_eval(const Args& args) {
   need_cpu(args);
   set_threads(args);
   catch_stop_signals();
   TrainedModel trained = load_trained(*args.path("CKPT"), check_ema(args), args.text("--model"));
-  if (trained.foreign) say("{}: no metadata of nfscale: taken for {}, EXIF orientation ignored, crop {}", trained.file.string(), trained.model.arch.name, trained.data.eval_crop);
+  if (trained.foreign)
+    say("{}: no metadata of nfscale: taken for {}, EXIF orientation ignored, crop {}",
+        trained.file.string(), trained.model.arch.name, trained.data.eval_crop);
   const int64_t size = args.integer("--size", trained.eval_size, 1, 65500);
   const auto source = open_source({args.text("--data")});
   Csv predictions{"predictions", {"index", "key", "label", "predicted", "probability", "loss"}, {}};
-  EvaluateOptions options{.data = trained.data, .class_names = trained.class_names, .size = size, .batch = 64, .threads = std::max(1, args.threads() / 2),
-                          .compute = compute_type(trained.precision), .loss = trained.loss};
+  EvaluateOptions options{.data = trained.data,
+                          .class_names = trained.class_names,
+                          .size = size,
+                          .batch = 64,
+                          .threads = std::max(1, args.threads() / 2),
+                          .compute = compute_type(trained.precision),
+                          .loss = trained.loss};
   if (options.class_names.empty())
-    for (int64_t c = 0; c < trained.model.arch.classes; ++c) options.class_names.push_back(std::to_string(c));
+    for (int64_t c = 0; c < trained.model.arch.classes; ++c)
+      options.class_names.push_back(std::to_string(c));
   if (args.has("--predictions"))
     options.each = [&](const Prediction& p) {
-      predictions.rows.push_back({std::to_string(predictions.rows.size()), printable(p.key), std::to_string(p.label), std::to_string(p.predicted), csv_number(p.probability), csv_number(p.loss)});
+      predictions.rows.push_back({std::to_string(predictions.rows.size()), printable(p.key),
+                                  std::to_string(p.label), std::to_string(p.predicted),
+                                  csv_number(p.probability), csv_number(p.loss)});
     };
   const Evaluation e = evaluate(trained.model, source, options);
   if (args.has("--predictions")) write_file(*args.path("--predictions"), csv_text(predictions));
   Json document = e.json();
   document.set("broken", e.broken).set("image_size", size).set("ema", trained.ema);
-  print_result(args, document,
-               fmt::format("loss {:.4f}  top-1 {:.2f} %  top-5 {:.2f} %  of {} examples at {} px{}{}\n", e.loss, 100 * e.top1, 100 * e.top5, e.examples, size,
-                           e.broken ? fmt::format(", {} broken", e.broken) : "", trained.ema ? ", EMA" : ""));
+  print_result(
+      args, document,
+      fmt::format("loss {:.4f}  top-1 {:.2f} %  top-5 {:.2f} %  of {} examples at {} px{}{}\n",
+                  e.loss, 100 * e.top1, 100 * e.top5, e.examples, size,
+                  e.broken ? fmt::format(", {} broken", e.broken) : "",
+                  trained.ema ? ", EMA" : ""));
 }
 
 void run_predict(const Args& args) {
@@ -75,7 +94,8 @@ void run_predict(const Args& args) {
   std::string text;
   bool broken = false;
   for (const Path& file : picture_files(args.all("FILE"))) {
-    const PictureResult result = predict_picture(trained, file, args.integer("--size", trained.eval_size, 1, 65500), top);
+    const PictureResult result =
+        predict_picture(trained, file, args.integer("--size", trained.eval_size, 1, 65500), top);
     Json entry = Json::object({{"file", printable(file.string())}});
     text += printable(file.string()) + ":";
     if (!result.error.empty()) {
@@ -101,21 +121,64 @@ void run_predict(const Args& args) {
 
 std::vector<Command> train_commands() {
   using Times = Option::Times;
-  const Option config = {"--config", "F", "configuration (TOML); keys: nfscale config", Times::maybe}, set = {"--set", "K=V", "one key, over the file", Times::any};
-  const Option out = {"--out", "RUN", "run directory; the same command goes on with it", Times::once}, device = {"--device", "D", "cpu", Times::maybe};
-  const Option nproc = {"--nproc", "N", "processes", Times::maybe}, resume = {"--resume", "R", "auto or never", Times::maybe};
-  const Option model = {"--model", "NAME", "architecture of a file that does not say", Times::maybe}, size = {"--size", "PX", "side of the image", Times::maybe};
-  const Option checkpoint = {"CKPT", "", "run directory, checkpoint folder or .safetensors file", Times::once};
+  const Option config = {"--config", "F", "configuration (TOML); keys: nfscale config",
+                         Times::maybe},
+               set = {"--set", "K=V", "one key, over the file", Times::any};
+  const Option out = {"--out", "RUN", "run directory; the same command goes on with it",
+                      Times::once},
+               device = {"--device", "D", "cpu", Times::maybe};
+  const Option nproc = {"--nproc", "N", "processes", Times::maybe},
+               resume = {"--resume", "R", "auto or never", Times::maybe};
+  const Option model = {"--model", "NAME", "architecture of a file that does not say",
+                        Times::maybe},
+               size = {"--size", "PX", "side of the image", Times::maybe};
+  const Option checkpoint = {"CKPT", "", "run directory, checkpoint folder or .safetensors file",
+                             Times::once};
   return {
-      {"pretrain", "trains a model from a configuration; goes on where it was stopped", "nfscale pretrain --config configs/nano.toml --set data.train=shapes:?count=2000 --out runs/first",
-       {config, set, out, {"--init", "CKPT", "weights to start from instead of random ones", Times::maybe}, resume, nproc, device}, run_pretrain},
-      {"finetune", "trains on from the weights of another run", "nfscale finetune --config configs/finetune.toml --init runs/first --out runs/second",
-       {config, set, out, {"--init", "CKPT", "weights to start from", Times::once}, resume, nproc, device}, run_finetune},
-      {"eval", "held-out loss and accuracy of a model", "nfscale eval runs/first --data shapes:?split=heldout&count=500",
-       {checkpoint, {"--data", "SPEC", "source of the examples", Times::once}, size, {"--ema", "on|off", "the average of the weights, or the weights themselves", Times::maybe},
-        {"--predictions", "FILE.csv", "a row for every example", Times::maybe}, model, device}, run_eval},
-      {"predict", "classes of pictures", "nfscale predict runs/first pictures/ --top 3",
-       {checkpoint, {"FILE", "", "pictures, or folders of them", Times::some}, {"--top", "K", "classes shown", Times::maybe}, size, model, device}, run_predict},
+      {"pretrain",
+       "trains a model from a configuration; goes on where it was stopped",
+       "nfscale pretrain --config configs/nano.toml --set data.train=shapes:?count=2000 --out "
+       "runs/first",
+       {config,
+        set,
+        out,
+        {"--init", "CKPT", "weights to start from instead of random ones", Times::maybe},
+        resume,
+        nproc,
+        device},
+       run_pretrain},
+      {"finetune",
+       "trains on from the weights of another run",
+       "nfscale finetune --config configs/finetune.toml --init runs/first --out runs/second",
+       {config,
+        set,
+        out,
+        {"--init", "CKPT", "weights to start from", Times::once},
+        resume,
+        nproc,
+        device},
+       run_finetune},
+      {"eval",
+       "held-out loss and accuracy of a model",
+       "nfscale eval runs/first --data shapes:?split=heldout&count=500",
+       {checkpoint,
+        {"--data", "SPEC", "source of the examples", Times::once},
+        size,
+        {"--ema", "on|off", "the average of the weights, or the weights themselves", Times::maybe},
+        {"--predictions", "FILE.csv", "a row for every example", Times::maybe},
+        model,
+        device},
+       run_eval},
+      {"predict",
+       "classes of pictures",
+       "nfscale predict runs/first pictures/ --top 3",
+       {checkpoint,
+        {"FILE", "", "pictures, or folders of them", Times::some},
+        {"--top", "K", "classes shown", Times::maybe},
+        size,
+        model,
+        device},
+       run_predict},
   };
 }
 

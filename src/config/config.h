@@ -41,7 +41,7 @@ struct DataConfig {
   double max_damage = 0.001;
   int64_t threads = 0;   // 0: one for every two of the process' threads
   int64_t examples = 0;  // for commands that read no data
-  bool scaled_decode = true;
+  bool scaled_decode = false;
   int64_t max_pixels = int64_t{1} << 27, max_bytes = int64_t{256} << 20;
   std::vector<double> mean = {0.485, 0.456, 0.406}, std = {0.229, 0.224, 0.225};
   std::string eval_crop = "auto";

@@ -20,11 +20,13 @@ TEST(Init, DeviationsAreThoseOfTheReferencePrograms) {
     for (size_t i = 0; i < model.params.size(); ++i) {
       const Param& p = model.params[i];
       if (!p.is_weight() || p.count() < 4000) continue;
-      double wanted = p.kind == Layer::Kind::linear ? 0.01 : std::sqrt(1.0 / static_cast<double>(p.fan_in));
+      double wanted =
+          p.kind == Layer::Kind::linear ? 0.01 : std::sqrt(1.0 / static_cast<double>(p.fan_in));
       // The standard deviation of a normal distribution cut at two sigma is 0.8796 of it.
       if (p.kind == Layer::Kind::conv && numerics == "deepmind") wanted *= 0.8796;
       const double found = model.weights[i].detach().std().item<double>();
-      EXPECT_NEAR(found / wanted, 1, 5 / std::sqrt(2.0 * static_cast<double>(p.count()))) << p.name << " " << numerics;
+      EXPECT_NEAR(found / wanted, 1, 5 / std::sqrt(2.0 * static_cast<double>(p.count())))
+          << p.name << " " << numerics;
     }
   }
 }

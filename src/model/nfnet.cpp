@@ -26,17 +26,17 @@ class Forward {
 
   at::Tensor run(at::Tensor x) {
     const Arch& a = m_.arch;
-    for (size_t i = 0; i < a.stem.size(); ++i) {
-      if (i > 0) x = scaled_gelu(x, kGeluFactor, numerics_);
-      x = conv(a.stem[i], x);
-    }
+    x = conv(a.stem[0], x, 1);
+    for (size_t i = 1; i < a.stem.size(); ++i) x = conv(a.stem[i], gelu(x, numerics_), kGeluFactor);
     for (size_t i = 0; i < a.blocks.size(); ++i) x = block(a.blocks[i], i, x);
-    x = scaled_gelu(conv(a.final_conv, x), kGeluFactor, numerics_);
-    at::Tensor pool = at::mean(x, {2, 3}).to(weight("head.fc.weight").scalar_type());
+    x = gelu(conv(a.final_conv, x, 1), numerics_);
+    // In the weights' type, which is at least float: logits and loss never are bfloat16.
+    const at::Tensor& head = weight("head.fc.weight");
+    at::Tensor pool = at::mean(x, at::IntArrayRef{2, 3}, false, head.scalar_type()) * kGeluFactor;
     seen("pool", pool);
     if (masks_ && masks_->head.defined())
       pool = pool * (masks_->head.to(pool.scalar_type()) / (1 - a.drop_rate));
-    return at::linear(pool, weight("head.fc.weight"), weight("head.fc.bias"));
+    return at::linear(pool, head, weight("head.fc.bias"));
   }
 
  private:
@@ -46,23 +46,26 @@ class Forward {
     if (observe_) observe_(name, value);
   }
 
-  at::Tensor conv(int layer, const at::Tensor& x) const {
+  // `factor` is that of the activation which made x; the weights take it over.
+  at::Tensor conv(int layer, const at::Tensor& x, double factor) const {
     const Layer& l = m_.arch.layers[static_cast<size_t>(layer)];
     const at::Tensor w =
-        standardize(weight(l.name + ".weight"), weight(l.name + ".gain"), numerics_);
+        standardize(weight(l.name + ".weight"), weight(l.name + ".gain"), numerics_, factor);
     const at::Tensor y = conv_same(x, w, weight(l.name + ".bias"), l.stride, l.groups);
     seen(l.name, y);
     return y;
   }
 
   at::Tensor block(const Block& b, size_t index, const at::Tensor& x) const {
-    at::Tensor h = scaled_gelu(x, kGeluFactor * b.beta, numerics_);
+    at::Tensor h = gelu(x, numerics_);
+    const double scaled = kGeluFactor * b.beta;
     at::Tensor shortcut = x;
-    if (b.projection >= 0) shortcut = conv(b.projection, b.stride == 2 ? shortcut_pool(h) : h);
-    h = conv(b.conv1, h);
-    h = conv(b.conv2, scaled_gelu(h, kGeluFactor, numerics_));
-    h = conv(b.conv2b, scaled_gelu(h, kGeluFactor, numerics_));
-    h = conv(b.conv3, scaled_gelu(h, kGeluFactor, numerics_));
+    if (b.projection >= 0)
+      shortcut = conv(b.projection, b.stride == 2 ? shortcut_pool(h) : h, scaled);
+    h = conv(b.conv1, h, scaled);
+    h = conv(b.conv2, gelu(h, numerics_), kGeluFactor);
+    h = conv(b.conv2b, gelu(h, numerics_), kGeluFactor);
+    h = conv(b.conv3, gelu(h, numerics_), kGeluFactor);
     const std::string se = b.name + ".attn_last.";
     const at::Tensor gate =
         squeeze_excite_gate(h, weight(se + "fc1.weight"), weight(se + "fc1.bias"),

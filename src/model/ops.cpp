@@ -1,5 +1,6 @@
 #include "model/ops.h"
 
+#include <ATen/Dispatch.h>
 #include <ATen/ops/addcmul.h>
 #include <ATen/ops/avg_pool2d.h>
 #include <ATen/ops/binary_cross_entropy_with_logits.h>
@@ -8,7 +9,6 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/gelu.h>
-#include <ATen/ops/gelu_backward.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/log_softmax.h>
 #include <ATen/ops/mean.h>
@@ -45,23 +45,25 @@ int64_t grain(int64_t n) {
 
 template <class T>
 void standardize_rows(const at::Tensor& w, const at::Tensor& gain, at::Tensor& out,
-                      Numerics numerics) {
+                      Numerics numerics, double factor) {
   const int64_t rows = w.size(0), n = w.numel() / rows;
   const T *from = w.const_data_ptr<T>(), *g = gain.const_data_ptr<T>();
   T* to = out.data_ptr<T>();
   at::parallel_for(0, rows, grain(n), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const Row row = measure(from + r * n, n, numerics);
-      row_scale(to + r * n, from + r * n, row.scale * static_cast<double>(g[r]), row.mean, n);
+      row_scale(to + r * n, from + r * n, factor * row.scale * static_cast<double>(g[r]), row.mean,
+                n);
     }
   });
 }
 
-// With c = w - mean: d gain = scale sum(d out c); d w = gain scale (d out - mean(d out)) - gain
-// sum(d out c) scale^3 c, the last part only where the scale depends on the weights.
+// With c = w - mean and s the scale: d gain = factor s sum(d out c); d w = factor gain s (d out -
+// mean(d out)) - factor gain s^3 sum(d out c) c, the last part only where s depends on the weights.
 template <class T>
 void standardize_rows_backward(const at::Tensor& w, const at::Tensor& gain, const at::Tensor& d_out,
-                               at::Tensor& d_w, at::Tensor& d_gain, Numerics numerics) {
+                               at::Tensor& d_w, at::Tensor& d_gain, Numerics numerics,
+                               double factor) {
   const int64_t rows = w.size(0), n = w.numel() / rows;
   const T *from = w.const_data_ptr<T>(), *g = gain.const_data_ptr<T>(),
           *d = d_out.const_data_ptr<T>();
@@ -72,52 +74,36 @@ void standardize_rows_backward(const at::Tensor& w, const at::Tensor& gain, cons
       const Row row = measure(wr, n, numerics);
       const double along = row_dot(dr, wr, row.mean, n),
                    mean = row_sum(dr, n) / static_cast<double>(n);
-      to_gain[r] = static_cast<T>(along * row.scale);
-      const double factor = row.scale * static_cast<double>(g[r]);
-      const double back = row.constant_scale ? 0 : along * row.scale * row.scale * factor;
-      row_combine(to + r * n, dr, factor, mean, wr, back, row.mean, n);
+      to_gain[r] = static_cast<T>(factor * along * row.scale);
+      const double scale = factor * row.scale * static_cast<double>(g[r]);
+      const double back = row.constant_scale ? 0 : along * row.scale * row.scale * scale;
+      row_combine(to + r * n, dr, scale, mean, wr, back, row.mean, n);
     }
   });
 }
 
 struct Standardize : torch::autograd::Function<Standardize> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& w, const at::Tensor& gain,
-                            int64_t numerics) {
+                            int64_t numerics, double factor) {
     ctx->save_for_backward({w, gain});
     ctx->saved_data["numerics"] = numerics;
+    ctx->saved_data["factor"] = factor;
     at::Tensor out = at::empty_like(w);
-    if (w.scalar_type() == at::kDouble)
-      standardize_rows<double>(w, gain, out, static_cast<Numerics>(numerics));
-    else
-      standardize_rows<float>(w, gain, out, static_cast<Numerics>(numerics));
+    AT_DISPATCH_FLOATING_TYPES(w.scalar_type(), "standardize", [&] {
+      standardize_rows<scalar_t>(w, gain, out, static_cast<Numerics>(numerics), factor);
+    });
     return out;
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const variable_list saved = ctx->get_saved_variables();
     const auto numerics = static_cast<Numerics>(ctx->saved_data["numerics"].toInt());
+    const double factor = ctx->saved_data["factor"].toDouble();
     const at::Tensor d_out = grads[0].contiguous();
     at::Tensor d_w = at::empty_like(saved[0]), d_gain = at::empty_like(saved[1]);
-    if (d_w.scalar_type() == at::kDouble)
-      standardize_rows_backward<double>(saved[0], saved[1], d_out, d_w, d_gain, numerics);
-    else
-      standardize_rows_backward<float>(saved[0], saved[1], d_out, d_w, d_gain, numerics);
-    return {d_w, d_gain, at::Tensor()};
-  }
-};
-
-struct ScaledGelu : torch::autograd::Function<ScaledGelu> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, double factor,
-                            const std::string& form) {
-    ctx->save_for_backward({x});
-    ctx->saved_data["factor"] = factor;
-    ctx->saved_data["form"] = form;
-    return at::gelu(x, form).mul_(factor);
-  }
-  static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    const at::Tensor x = ctx->get_saved_variables()[0];
-    const std::string form = ctx->saved_data["form"].toStringRef();
-    return {at::gelu_backward(grads[0], x, form).mul_(ctx->saved_data["factor"].toDouble()),
-            at::Tensor(), at::Tensor()};
+    AT_DISPATCH_FLOATING_TYPES(d_w.scalar_type(), "standardize_backward", [&] {
+      standardize_rows_backward<scalar_t>(saved[0], saved[1], d_out, d_w, d_gain, numerics, factor);
+    });
+    return {d_w, d_gain, at::Tensor(), at::Tensor()};
   }
 };
 
@@ -130,12 +116,13 @@ std::pair<int64_t, int64_t> same_padding(int64_t n, int64_t k, int64_t stride) {
 
 }  // namespace
 
-at::Tensor standardize(const at::Tensor& w, const at::Tensor& gain, Numerics numerics) {
-  return Standardize::apply(w, gain, static_cast<int64_t>(numerics));
+at::Tensor standardize(const at::Tensor& w, const at::Tensor& gain, Numerics numerics,
+                       double factor) {
+  return Standardize::apply(w, gain, static_cast<int64_t>(numerics), factor);
 }
 
-at::Tensor scaled_gelu(const at::Tensor& x, double factor, Numerics numerics) {
-  return ScaledGelu::apply(x, factor, numerics == Numerics::timm ? "none" : "tanh");
+at::Tensor gelu(const at::Tensor& x, Numerics numerics) {
+  return at::gelu(x, numerics == Numerics::timm ? "none" : "tanh");
 }
 
 at::Tensor conv_same(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,

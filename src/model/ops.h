@@ -14,12 +14,15 @@ namespace nfscale {
 enum class Numerics { deepmind, timm };  // which reference program is followed where they differ
 
 // Scaled weight standardisation (B21 section 4.1; both programs' epsilons): for every output
-// channel (w - mean) * gain / sqrt(fan_in * variance), in the type of w. w [O, I/G, k, k], gain [O,
-// 1, 1, 1].
-at::Tensor standardize(const at::Tensor& w, const at::Tensor& gain, Numerics numerics);
+// channel factor * (w - mean) * gain / sqrt(fan_in * variance), in the type of w. w [O, I/G, k, k],
+// gain [O, 1, 1, 1]. The factor is that of the activation in front of the convolution, which
+// commutes with it: that saves a pass over the activations in each direction.
+at::Tensor standardize(const at::Tensor& w, const at::Tensor& gain, Numerics numerics,
+                       double factor = 1);
 
-// factor * gelu(x): the tanh form for deepmind, erf for timm.
-at::Tensor scaled_gelu(const at::Tensor& x, double factor, Numerics numerics);
+// The tanh form for deepmind, erf for timm; without the factor of B21's activations, see
+// standardize.
+at::Tensor gelu(const at::Tensor& x, Numerics numerics);
 
 // Convolution with SAME padding as TensorFlow has it: ceil(side / stride) outputs, the odd row or
 // column of padding at the end. `weight` is cast to the type of x.

@@ -203,10 +203,6 @@ std::string number(double v) {
   return fmt::format("{:.4g}", v);
 }
 
-std::string axis_number(double v) {
-  return v >= 1e5 || v < 1e-2 ? fmt::format("{:.3g}", v) : fmt::format("{:.4g}", v);
-}
-
 // What keeps a study from having a law, in words.
 std::string missing(const std::vector<CellRow>& cells,
                     const std::map<std::string, size_t>& usable) {
@@ -436,7 +432,7 @@ FrontierFit fit_frontier(const std::vector<CellRow>& cells, const FitOptions& op
   const double reference =
       std::pow(10, std::round(std::log10(std::sqrt(fit.measured_low * fit.measured_high))));
   const std::string law = fmt::format(
-      "loss = {} ({} / {:g})^-{}{}", number(fit.law->at(reference)), fit.axis, reference,
+      "loss = {:.3f} ({} / {:g})^-{}{}", fit.law->at(reference), fit.axis, reference,
       number(fit.law->exponent),
       fit.exponent ? fmt::format(" [{}, {}]", number(fit.exponent->low), number(fit.exponent->high))
                    : "");
@@ -444,8 +440,8 @@ FrontierFit fit_frontier(const std::vector<CellRow>& cells, const FitOptions& op
     fit.verdict = fmt::format(
         "The best held-out loss falls as a power of compute: {}, touched by {} models between {} "
         "and {} {}.",
-        law, fit.law->touches.size(), axis_number(fit.measured_low), axis_number(fit.measured_high),
-        fit.axis);
+        law, fit.law->touches.size(), plain_number(fit.measured_low),
+        plain_number(fit.measured_high), fit.axis);
     if (fit.drawn < options.draws * 9 / 10)
       fit.notes.push_back(
           fmt::format("only {} of {} draws have a common tangent: the interval is of those",

@@ -7,6 +7,7 @@
 #include <map>
 #include <set>
 
+#include "base/files.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "config/load.h"
@@ -79,6 +80,30 @@ std::string count_text(double v) {
   if (v < 1e9) return fmt::format("{:.3g}M", v / 1e6);
   if (v < 1e12) return fmt::format("{:.3g}G", v / 1e9);
   return fmt::format("{:.2e}", v);
+}
+
+std::string plain_number(double v) {
+  if (!(std::abs(v) >= 1e-4 && std::abs(v) < 1e7)) return fmt::format("{:.3g}", v);
+  const double unit = std::pow(10, std::floor(std::log10(std::abs(v))) - 2);
+  return fmt::format("{:.10g}", std::round(v / unit) * unit);
+}
+
+std::optional<StudyData> planned_data(const Path& plan, const Config& base) {
+  try {
+    const Json json = parse_json(read_file(plan), plan.string());
+    const Json& data = json.at("data");
+    if (!(data.at("train_source") == Json(base.data.train)) ||
+        !(data.at("heldout_source") == Json(base.data.heldout)))
+      return std::nullopt;
+    return StudyData{
+        .examples = static_cast<uint64_t>(data.at("examples").as_int()),
+        .heldout_examples = static_cast<uint64_t>(data.at("heldout_examples").as_int()),
+        .classes = data.at("classes").as_int(),
+        .train_fingerprint = data.at("train").as_string(),
+        .heldout_fingerprint = data.at("heldout").as_string()};
+  } catch (const Error&) {
+    return std::nullopt;  // no plan, or none that is whole
+  }
 }
 
 double expected_trials(const Study& study, const Grid& grid, size_t cell) {
@@ -157,6 +182,8 @@ Json plan_json(const Study& study, const Grid& grid, const Plan& plan) {
                        {"data", Json::object({{"examples", grid.data.examples},
                                               {"heldout_examples", grid.data.heldout_examples},
                                               {"classes", grid.data.classes},
+                                              {"train_source", Json(grid.base.data.train)},
+                                              {"heldout_source", Json(grid.base.data.heldout)},
                                               {"train", grid.data.train_fingerprint},
                                               {"heldout", grid.data.heldout_fingerprint}})},
                        {"trials", plan.trials},

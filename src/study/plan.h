@@ -36,7 +36,13 @@ Json plan_json(const Study& study, const Grid& grid, const Plan& plan);
 std::vector<std::vector<std::string>> plan_rows(const Grid& grid, const Plan& plan);
 std::string plan_text(const Study& study, const Grid& grid, const Plan& plan);  // below the table
 
-// "1.2e+15", "3.4k", "57.0M": for tables and sentences.
+// What plan.json says of the data, if its sources are those of `base`: looking at a study then
+// needs no data.
+std::optional<StudyData> planned_data(const Path& plan, const Config& base);
+
+// "1.2e+15", "3.4k", "57.0M": for tables.
 std::string count_text(double value);
+// Three digits as they are spoken: "0.0123", "2730", "94400", "1.2e+15".
+std::string plain_number(double value);
 
 }  // namespace nfscale

@@ -43,6 +43,7 @@ class Runner {
  public:
   Runner(const Study& study, const Grid& grid, Executor& executor, const RunOptions& options)
       : study_(study), grid_(grid), executor_(executor), options_(options), store_(study.out) {
+    if (options.begun) options.begun();
     // Children read a copy, so that editing the base file does not change a study that runs.
     const std::string base = config_toml(grid.base);
     const Path copy = study.out / "base.toml";

@@ -15,10 +15,13 @@
 namespace nfscale {
 namespace {
 
-double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double now_s() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2), values.end());
+  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2),
+                   values.end());
   return values[values.size() / 2];
 }
 
@@ -40,7 +43,8 @@ Batch made_up_batch(int64_t rows, int64_t size, int64_t classes) {
   batch.rows = batch.count = rows;
   batch.size = size;
   batch.pixels.resize(static_cast<size_t>(rows * size * size * 3));
-  for (size_t i = 0; i < batch.pixels.size(); ++i) batch.pixels[i] = 2 * uniform(words(1, Op::generator, i)[0]) - 1;
+  for (size_t i = 0; i < batch.pixels.size(); ++i)
+    batch.pixels[i] = 2 * uniform(words(1, Op::generator, i)[0]) - 1;
   for (int64_t i = 0; i < rows; ++i) batch.labels.push_back(i % classes);
   batch.weights.assign(static_cast<size_t>(rows), 1);
   return batch;
@@ -48,7 +52,9 @@ Batch made_up_batch(int64_t rows, int64_t size, int64_t classes) {
 
 }  // namespace
 
-std::string torch_version() { return TORCH_VERSION; }
+std::string torch_version() {
+  return TORCH_VERSION;
+}
 
 BenchResult bench_step(const BenchOptions& o) {
   Config config;

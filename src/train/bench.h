@@ -16,8 +16,8 @@ struct BenchOptions {
 struct BenchResult {
   double step_ms = 0, forward_ms = 0, backward_ms = 0, update_ms = 0;  // medians
   double images_per_s = 0, tflops = 0;  // 6 FLOP a multiply-add of the forward pass
-  double gemm_tflops = 0, mfu = 0;      // of a 1024^3 matrix product in the same precision, same run
-  std::vector<double> repeats;          // ms of every measured step
+  double gemm_tflops = 0, mfu = 0;  // of a 1024^3 matrix product in the same precision, same run
+  std::vector<double> repeats;      // ms of every measured step
 };
 
 BenchResult bench_step(const BenchOptions& options);

@@ -8,7 +8,9 @@
 namespace nfscale {
 namespace {
 
-std::string folder_name(uint64_t step) { return fmt::format("step-{:08}", step); }
+std::string folder_name(uint64_t step) {
+  return fmt::format("step-{:08}", step);
+}
 
 std::optional<uint64_t> step_of(const std::string& name) {
   if (!name.starts_with("step-")) return std::nullopt;
@@ -53,7 +55,8 @@ void save_checkpoint(const Path& checkpoints, const CheckpointContent& content) 
   const std::string state = content.state.dump(1) + "\n";
   write_file(hidden / "state.json", state);
   manifest += manifest_line(hash128(state), state.size(), "state.json");
-  write_file(hidden / "MANIFEST", manifest + manifest_line(hash128(manifest), manifest.size(), "MANIFEST"));
+  write_file(hidden / "MANIFEST",
+             manifest + manifest_line(hash128(manifest), manifest.size(), "MANIFEST"));
   files().remove(folder);  // the same step again, after a restart from an older one
   files().rename(hidden, folder);
   files().sync_folder(checkpoints);
@@ -65,13 +68,15 @@ std::string checkpoint_damage(const Path& folder) {
     const std::string manifest = read_file(folder / "MANIFEST", 1 << 20);
     const size_t last = manifest.rfind('\n', manifest.size() - 2) + 1;
     const std::string body = manifest.substr(0, last);
-    if (manifest.substr(last) != manifest_line(hash128(body), body.size(), "MANIFEST")) return "MANIFEST is not whole";
+    if (manifest.substr(last) != manifest_line(hash128(body), body.size(), "MANIFEST"))
+      return "MANIFEST is not whole";
     for (const std::string& line : split(body.substr(0, body.size() - 1), '\n')) {
       const std::vector<std::string> parts = split(line, ' ');
       if (parts.size() != 3) return "MANIFEST has a line that is none";
       size_t size = 0;
       const std::string hash = hash_of_file(folder / parts[2], size);
-      if (std::to_string(size) != parts[1]) return fmt::format("{} has {} bytes, not {}", parts[2], size, parts[1]);
+      if (std::to_string(size) != parts[1])
+        return fmt::format("{} has {} bytes, not {}", parts[2], size, parts[1]);
       if (hash != parts[0]) return fmt::format("{} does not have its checksum", parts[2]);
     }
   } catch (const Error& e) {
@@ -90,18 +95,24 @@ std::optional<FoundCheckpoint> find_checkpoint(const Path& checkpoints) {
     const std::string damage = checkpoint_damage(folder);
     if (damage.empty()) {
       write_file(checkpoints / "LAST", folder_name(step) + "\n");
-      return FoundCheckpoint{folder, parse_json(read_file(folder / "state.json"), (folder / "state.json").string())};
+      return FoundCheckpoint{
+          folder, parse_json(read_file(folder / "state.json"), (folder / "state.json").string())};
     }
     const Path aside = checkpoints / ("bad-" + folder_name(step));
-    warn("checkpoint {} is damaged ({}); it is set aside as {}", folder_name(step), damage, aside.filename().string());
+    warn("checkpoint {} is damaged ({}); it is set aside as {}", folder_name(step), damage,
+         aside.filename().string());
     files().remove(aside);
     files().rename(folder, aside);
   }
-  if (any) fail(Exit::damaged, "{}: no intact checkpoint is left; nothing is overwritten: start again with another --out", checkpoints.string());
+  if (any)
+    fail(Exit::damaged,
+         "{}: no intact checkpoint is left; nothing is overwritten: start again with another --out",
+         checkpoints.string());
   return std::nullopt;
 }
 
-void prune_checkpoints(const Path& checkpoints, int64_t keep_last, const std::function<bool(uint64_t)>& keep) {
+void prune_checkpoints(const Path& checkpoints, int64_t keep_last,
+                       const std::function<bool(uint64_t)>& keep) {
   int64_t seen = 0;
   for (const uint64_t step : saved_steps(checkpoints))
     if (++seen > keep_last && !keep(step)) files().remove(checkpoints / folder_name(step));

@@ -9,7 +9,8 @@ namespace nfscale {
 namespace {
 
 struct Folder {
-  Path path = std::filesystem::temp_directory_path() / fmt::format("nfscale-checkpoint-{}", ::getpid());
+  Path path =
+      std::filesystem::temp_directory_path() / fmt::format("nfscale-checkpoint-{}", ::getpid());
   Folder() {
     std::filesystem::remove_all(path);
     std::filesystem::create_directories(path);
@@ -21,7 +22,10 @@ const std::vector<float> kNumbers = {1, 2, 3, 4};
 
 void save_step(const Path& folder, uint64_t step) {
   const TensorView tensor{"w", Dtype::f32, {4}, std::as_bytes(std::span(kNumbers))};
-  save_checkpoint(folder, {.step = step, .metadata = {}, .tensors = {{"model", {tensor}}, {"optimizer", {tensor}}}, .state = Json::object({{"step", step}})});
+  save_checkpoint(folder, {.step = step,
+                           .metadata = {},
+                           .tensors = {{"model", {tensor}}, {"optimizer", {tensor}}},
+                           .state = Json::object({{"step", step}})});
 }
 
 // Fails operation n, and everything behind it: what a full disk or a kill leaves.
@@ -31,7 +35,8 @@ class FailingFiles : public Files {
   bool failed() const { return left_ <= 0; }
   int open(const Path& p, int f) override { return next(), Files::open(p, f); }
   void write(int fd, std::span<const std::byte> b, const Path& p) override {
-    if (left_ == 1) Files::write(fd, b.first(b.size() / 2), p);  // a write that was cut in the middle
+    if (left_ == 1)
+      Files::write(fd, b.first(b.size() / 2), p);  // a write that was cut in the middle
     next();
     Files::write(fd, b, p);
   }
@@ -69,7 +74,8 @@ TEST(Checkpoint, AFailureOfAnyOperationLeavesAWholeCheckpoint) {
     const int64_t step = found->state.at("step").as_int();
     EXPECT_TRUE(step == 2 || step == 4);
     EXPECT_TRUE(failed || step == 4);
-    for (const auto& entry : std::filesystem::directory_iterator(folder.path)) EXPECT_NE(entry.path().extension(), ".tmp");
+    for (const auto& entry : std::filesystem::directory_iterator(folder.path))
+      EXPECT_NE(entry.path().extension(), ".tmp");
   }
   EXPECT_GT(n, 20);
 }
@@ -84,8 +90,10 @@ void flip_a_bit(const Path& file) {
 
 TEST(Checkpoint, ADamagedOneIsSetAsideForTheOlderOne) {
   const std::vector<std::function<void(const Path&)>> damages = {
-      [](const Path& c) { flip_a_bit(c / "optimizer.safetensors"); }, [](const Path& c) { std::filesystem::remove(c / "state.json"); },
-      [](const Path& c) { std::filesystem::resize_file(c / "MANIFEST", 60); }, [](const Path& c) { std::filesystem::resize_file(c / "MANIFEST", 0); },
+      [](const Path& c) { flip_a_bit(c / "optimizer.safetensors"); },
+      [](const Path& c) { std::filesystem::remove(c / "state.json"); },
+      [](const Path& c) { std::filesystem::resize_file(c / "MANIFEST", 60); },
+      [](const Path& c) { std::filesystem::resize_file(c / "MANIFEST", 0); },
       [](const Path& c) { std::filesystem::resize_file(c / "model.safetensors", 0); }};
   for (const auto& damage : damages) {
     const Folder folder;
@@ -116,7 +124,9 @@ TEST(Checkpoint, TheNewestStayAndThoseThatAreKeptForGood) {
   for (const uint64_t step : {1u, 2u, 3u, 4u, 5u}) save_step(folder.path, step);
   prune_checkpoints(folder.path, 2, [](uint64_t step) { return step == 2; });
   for (const uint64_t step : {1u, 2u, 3u, 4u, 5u})
-    EXPECT_EQ(std::filesystem::exists(folder.path / fmt::format("step-{:08}", step)), step == 2 || step >= 4) << step;
+    EXPECT_EQ(std::filesystem::exists(folder.path / fmt::format("step-{:08}", step)),
+              step == 2 || step >= 4)
+        << step;
 }
 
 }  // namespace

@@ -14,14 +14,17 @@ Json Evaluation::json() const {
   return Json::object({{"loss", loss}, {"top1", top1}, {"top5", top5}, {"examples", examples}});
 }
 
-at::ScalarType compute_type(const std::string& precision) { return precision == "bf16" ? at::kBFloat16 : at::kFloat; }
+at::ScalarType compute_type(const std::string& precision) {
+  return precision == "bf16" ? at::kBFloat16 : at::kFloat;
+}
 
 at::Tensor batch_images(const Batch& b, int64_t begin, int64_t end) {
   float* pixels = const_cast<float*>(b.pixels.data()) + begin * b.size * b.size * 3;
   return at::from_blob(pixels, {end - begin, b.size, b.size, 3}, at::kFloat).permute({0, 3, 1, 2});
 }
 
-Evaluation evaluate(const Model& model, std::shared_ptr<const Source> source, const EvaluateOptions& o) {
+Evaluation evaluate(const Model& model, std::shared_ptr<const Source> source,
+                    const EvaluateOptions& o) {
   const at::NoGradGuard no_grad;
   LoaderOptions options;
   options.rows = std::min<int64_t>(o.batch, static_cast<int64_t>(source->size()));
@@ -38,12 +41,18 @@ Evaluation evaluate(const Model& model, std::shared_ptr<const Source> source, co
   for (;;) {
     const Batch& batch = loader.next();
     if (batch.count == 0) break;
-    if (stop_requested()) throw Error(Exit::preempted, "stopped during an evaluation; the same command begins it again");
-    const at::Tensor labels = at::from_blob(const_cast<int64_t*>(batch.labels.data()), {batch.count}, at::kLong);
+    if (stop_requested())
+      throw Error(Exit::preempted,
+                  "stopped during an evaluation; the same command begins it again");
+    const at::Tensor labels =
+        at::from_blob(const_cast<int64_t*>(batch.labels.data()), {batch.count}, at::kLong);
     const at::Tensor logits = forward(model, batch_images(batch, 0, batch.count), o.compute);
-    const at::Tensor losses = o.loss == "sigmoid" ? sigmoid_loss(logits, at::zeros_like(logits).scatter_(1, labels.unsqueeze(1), 1), 0)
-                                                  : softmax_loss(logits, labels, 0);
-    const at::Tensor best = std::get<1>(at::topk(logits, std::min<int64_t>(5, logits.size(1)), 1)).contiguous();
+    const at::Tensor losses =
+        o.loss == "sigmoid"
+            ? sigmoid_loss(logits, at::zeros_like(logits).scatter_(1, labels.unsqueeze(1), 1), 0)
+            : softmax_loss(logits, labels, 0);
+    const at::Tensor best =
+        std::get<1>(at::topk(logits, std::min<int64_t>(5, logits.size(1)), 1)).contiguous();
     const at::Tensor probability = at::softmax(logits, 1);
     const float* loss = losses.const_data_ptr<float>();
     const int64_t* order = best.const_data_ptr<int64_t>();
@@ -60,8 +69,8 @@ Evaluation evaluate(const Model& model, std::shared_ptr<const Source> source, co
       top1 += row[0] == batch.labels[at];
       top5 += std::find(row, row + best.size(1), batch.labels[at]) != row + best.size(1);
       if (o.each)
-        o.each({source->key(batch.begin + static_cast<uint64_t>(i)), batch.labels[at], row[0], static_cast<double>(loss[i]),
-                probability[i][row[0]].item<double>()});
+        o.each({source->key(batch.begin + static_cast<uint64_t>(i)), batch.labels[at], row[0],
+                static_cast<double>(loss[i]), probability[i][row[0]].item<double>()});
     }
     live(fmt::format("evaluation {}/{}", result.examples, source->size()));
   }

@@ -36,7 +36,8 @@ struct EvaluateOptions {
 };
 
 // Throws Exit::preempted as soon as a stop is requested: the batch is finished, nothing is kept.
-Evaluation evaluate(const Model& model, std::shared_ptr<const Source> source, const EvaluateOptions& options);
+Evaluation evaluate(const Model& model, std::shared_ptr<const Source> source,
+                    const EvaluateOptions& options);
 
 // "bf16" or "f32" as a tensor type.
 at::ScalarType compute_type(const std::string& precision);

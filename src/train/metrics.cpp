@@ -74,14 +74,17 @@ Json::Object flat(const Json& line) {
   Json::Object members;
   for (const auto& [key, value] : line.members()) {
     if (value.is_object())
-      for (const auto& [inner, number] : value.members()) members.emplace_back(key + "/" + inner, number);
+      for (const auto& [inner, number] : value.members())
+        members.emplace_back(key + "/" + inner, number);
     else
       members.emplace_back(key, value);
   }
   return members;
 }
 
-std::string event_of(const Json& line) { return event(line.at("time").as_double(), line.at("step").as_int(), flat(line)); }
+std::string event_of(const Json& line) {
+  return event(line.at("time").as_double(), line.at("step").as_int(), flat(line));
+}
 
 }  // namespace
 
@@ -106,10 +109,12 @@ Metrics::Metrics(const Path& run, uint64_t step, bool tensorboard) {
   lines_.cut(kept);
   std::vector<Path> old;
   for (const auto& entry : std::filesystem::directory_iterator(run))
-    if (entry.path().filename().string().starts_with("events.out.tfevents.")) old.push_back(entry.path());
+    if (entry.path().filename().string().starts_with("events.out.tfevents."))
+      old.push_back(entry.path());
   for (const Path& file : old) files().remove(file);
   if (!tensorboard) return;
-  events_ = AppendLog(run / fmt::format("events.out.tfevents.{}.{}.{}", std::time(nullptr), host_name(), ::getpid()));
+  events_ = AppendLog(run / fmt::format("events.out.tfevents.{}.{}.{}", std::time(nullptr),
+                                        host_name(), ::getpid()));
   events_.append(events);
 }
 

@@ -1,5 +1,5 @@
-// metrics.jsonl and its copy for TensorBoard: one object a logged step, each step once, whatever the
-// restarts.
+// metrics.jsonl and its copy for TensorBoard: one object a logged step, each step once, whatever
+// the restarts.
 #pragma once
 
 #include <string>

@@ -15,7 +15,8 @@ namespace {
 
 constexpr double kClip = 0.01, kEps = 1e-3;
 
-at::Tensor clipped(const at::Tensor& p, const at::Tensor& g, const std::string& rule, int64_t* cut = nullptr) {
+at::Tensor clipped(const at::Tensor& p, const at::Tensor& g, const std::string& rule,
+                   int64_t* cut = nullptr) {
   at::Tensor out = g.clone();
   const auto [c, units] = adaptive_clip(p, out, kClip, kEps, rule);
   if (cut) *cut = c;
@@ -23,7 +24,8 @@ at::Tensor clipped(const at::Tensor& p, const at::Tensor& g, const std::string& 
 }
 
 TEST(AdaptiveClipping, AZeroGradientStaysZero) {
-  for (const char* rule : {"deepmind", "timm"}) EXPECT_EQ(clipped(at::ones({3, 4}), at::zeros({3, 4}), rule).abs().max().item<double>(), 0);
+  for (const char* rule : {"deepmind", "timm"})
+    EXPECT_EQ(clipped(at::ones({3, 4}), at::zeros({3, 4}), rule).abs().max().item<double>(), 0);
 }
 
 TEST(AdaptiveClipping, AParameterWithoutAGradientIsPassedOver) {
@@ -60,7 +62,10 @@ TEST(AdaptiveClipping, NotANumberIsNotHidden) {
   EXPECT_TRUE(std::isnan(out[1][2].item<double>()));
   at::Tensor w = at::ones({3, 4}).requires_grad_();
   w.mutable_grad() = g.to(at::kFloat);
-  EXPECT_FALSE(std::isfinite(Optimizer({{"head.fc.weight", {3, 4}, Layer::Kind::linear, 4}}, {w}, {}).clip({w}).grad_norm));
+  EXPECT_FALSE(
+      std::isfinite(Optimizer({{"head.fc.weight", {3, 4}, Layer::Kind::linear, 4}}, {w}, {})
+                        .clip({w})
+                        .grad_norm));
 }
 
 TEST(AdaptiveClipping, TheTwoRulesDifferExactlyOnGains) {
@@ -69,7 +74,8 @@ TEST(AdaptiveClipping, TheTwoRulesDifferExactlyOnGains) {
   EXPECT_FALSE(clipped(p, g, "deepmind").equal(clipped(p, g, "timm")));
   EXPECT_NEAR(clipped(p, g, "deepmind").norm().item<double>(), kClip * std::sqrt(5.0), 1e-7);
   EXPECT_NEAR(clipped(p, g, "timm").abs().max().item<double>(), kClip, 1e-7);
-  for (const std::vector<int64_t>& shape : {std::vector<int64_t>{5}, {}, {4, 3, 3, 3}, {4, 6, 1, 1}, {4, 6}}) {
+  for (const std::vector<int64_t>& shape :
+       {std::vector<int64_t>{5}, {}, {4, 3, 3, 3}, {4, 6, 1, 1}, {4, 6}}) {
     const at::Tensor a = at::ones(shape), b = at::randn(shape);
     EXPECT_TRUE(clipped(a, b, "deepmind").equal(clipped(a, b, "timm")));
   }
@@ -79,14 +85,19 @@ TEST(Optimizer, ClipNormBoundsTheWholeGradientAfterAdaptiveClipping) {
   const at::Tensor a = at::ones({4}).requires_grad_(), b = at::ones({9}).requires_grad_();
   a.mutable_grad() = at::full({4}, 3.0f);
   b.mutable_grad() = at::full({9}, 4.0f);
-  Optimizer optimizer({{"a.bias", {4}, Layer::Kind::conv, 1}, {"b.bias", {9}, Layer::Kind::conv, 1}}, {a, b}, {.agc = 0, .clip_norm = 0.5, .agc_exclude = {}});
+  Optimizer optimizer(
+      {{"a.bias", {4}, Layer::Kind::conv, 1}, {"b.bias", {9}, Layer::Kind::conv, 1}}, {a, b},
+      {.agc = 0, .clip_norm = 0.5, .agc_exclude = {}});
   EXPECT_NEAR(optimizer.clip({a, b}).grad_norm, std::sqrt(36.0 + 144.0), 1e-6);
-  EXPECT_NEAR(std::hypot(a.grad().norm().item<double>(), b.grad().norm().item<double>()), 0.5, 1e-6);
+  EXPECT_NEAR(std::hypot(a.grad().norm().item<double>(), b.grad().norm().item<double>()), 0.5,
+              1e-6);
 }
 
 TEST(Optimizer, APatternThatFitsNothingIsRefused) {
   const at::Tensor w = at::ones({4}).requires_grad_();
-  EXPECT_THROW(Optimizer({{"a.bias", {4}, Layer::Kind::conv, 1}}, {w}, {.agc_exclude = {"*.skipinit_gain"}}), Error);
+  EXPECT_THROW(
+      Optimizer({{"a.bias", {4}, Layer::Kind::conv, 1}}, {w}, {.agc_exclude = {"*.skipinit_gain"}}),
+      Error);
 }
 
 TEST(Ema, WarmsUpWithTheStep) {

@@ -7,7 +7,8 @@ namespace {
 
 std::vector<Path> golden(const std::string& prefix) {
   std::vector<Path> files;
-  for (const auto& entry : std::filesystem::directory_iterator(Path(NFSCALE_SOURCE_DIR) / "tests/golden"))
+  for (const auto& entry :
+       std::filesystem::directory_iterator(Path(NFSCALE_SOURCE_DIR) / "tests/golden"))
     if (entry.path().filename().string().starts_with(prefix)) files.push_back(entry.path());
   return files;
 }

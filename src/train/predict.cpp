@@ -26,7 +26,8 @@ std::vector<Path> picture_files(const std::vector<std::string>& paths) {
     std::vector<Path> inside;
     for (const auto& entry : std::filesystem::recursive_directory_iterator(path)) {
       std::string ending = entry.path().extension().string();
-      std::transform(ending.begin(), ending.end(), ending.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+      std::transform(ending.begin(), ending.end(), ending.begin(),
+                     [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
       if (entry.is_regular_file() && endings.contains(ending)) inside.push_back(entry.path());
     }
     if (inside.empty()) fail(Exit::usage, "{}: no picture (.jpg, .jpeg, .png, .webp) in it", path);
@@ -36,7 +37,8 @@ std::vector<Path> picture_files(const std::vector<std::string>& paths) {
   return files;
 }
 
-PictureResult predict_picture(const TrainedModel& trained, const Path& file, int64_t size, int64_t top) {
+PictureResult predict_picture(const TrainedModel& trained, const Path& file, int64_t size,
+                              int64_t top) {
   const at::NoGradGuard no_grad;
   PictureResult result;
   EvalPicture picture = eval_picture(read_file(file), trained.data, size);
@@ -44,14 +46,17 @@ PictureResult predict_picture(const TrainedModel& trained, const Path& file, int
     result.error = picture.broken;
     return result;
   }
-  const at::Tensor image = at::from_blob(picture.pixels.data(), {1, size, size, 3}, at::kFloat).permute({0, 3, 1, 2});
+  const at::Tensor image =
+      at::from_blob(picture.pixels.data(), {1, size, size, 3}, at::kFloat).permute({0, 3, 1, 2});
   const at::Tensor logits = forward(trained.model, image, compute_type(trained.precision));
   const at::Tensor p = trained.loss == "sigmoid" ? at::sigmoid(logits) : at::softmax(logits, 1);
   const auto [values, indices] = at::topk(p, top, 1);
   for (int64_t i = 0; i < top; ++i) {
     const int64_t index = indices[0][i].item<int64_t>();
     const auto at = static_cast<size_t>(index);
-    result.top.push_back({index, at < trained.class_names.size() ? trained.class_names[at] : std::to_string(index), values[0][i].item<double>()});
+    result.top.push_back(
+        {index, at < trained.class_names.size() ? trained.class_names[at] : std::to_string(index),
+         values[0][i].item<double>()});
   }
   return result;
 }

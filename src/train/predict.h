@@ -22,6 +22,7 @@ struct PictureResult {
 // Exit::usage for a path that is not there.
 std::vector<Path> picture_files(const std::vector<std::string>& paths);
 
-PictureResult predict_picture(const TrainedModel& trained, const Path& file, int64_t size, int64_t top);
+PictureResult predict_picture(const TrainedModel& trained, const Path& file, int64_t size,
+                              int64_t top);
 
 }  // namespace nfscale

@@ -10,21 +10,30 @@ namespace nfscale {
 namespace {
 
 Json machine() {
-  return Json::object({{"host", host_name()}, {"isa", isa_level()}, {"started", static_cast<int64_t>(std::time(nullptr))}, {"nfscale", NFSCALE_VERSION}, {"world", 1}});
+  return Json::object({{"host", host_name()},
+                       {"isa", isa_level()},
+                       {"started", static_cast<int64_t>(std::time(nullptr))},
+                       {"nfscale", NFSCALE_VERSION},
+                       {"world", 1}});
 }
 
-[[noreturn]] void refuse_change(const Path& run, const std::string& key, const std::string& before, const std::string& now) {
-  fail(Exit::usage, "{}: {} was {} when this run started and is {} now; for a new run from its weights: nfscale pretrain --config F --init {} --out NEW",
+[[noreturn]] void refuse_change(const Path& run, const std::string& key, const std::string& before,
+                                const std::string& now) {
+  fail(Exit::usage,
+       "{}: {} was {} when this run started and is {} now; for a new run from its weights: nfscale "
+       "pretrain --config F --init {} --out NEW",
        run.string(), key, before, now, run.string());
 }
 
-void compare(const Path& run, const Json& stored, const Config& config, const RunIdentity& now, RunIdentity& then) {
+void compare(const Path& run, const Json& stored, const Config& config, const RunIdentity& now,
+             RunIdentity& then) {
   const Json& values = stored.at("config");
   for (const auto& [key, value] : config_values(config)) {
     if (changes_no_result(key) || key == "data.train" || key == "data.heldout") continue;
     const Json* before = values.find(key);
     // As text: 0 and 0.0 are one value, read from JSON as two kinds.
-    if (before && before->dump() != value.dump()) refuse_change(run, key, before->dump(), value.dump());
+    if (before && before->dump() != value.dump())
+      refuse_change(run, key, before->dump(), value.dump());
   }
   const Json& identity = stored.at("identity");
   then.train_fingerprint = identity.at("train_fingerprint").as_string();
@@ -33,22 +42,31 @@ void compare(const Path& run, const Json& stored, const Config& config, const Ru
   then.precision = identity.at("precision").as_string();
   then.micro_batch = identity.at("micro_batch").as_int();
   if (then.train_fingerprint != now.train_fingerprint)
-    refuse_change(run, "data.train", "data of fingerprint " + then.train_fingerprint, now.train_fingerprint);
+    refuse_change(run, "data.train", "data of fingerprint " + then.train_fingerprint,
+                  now.train_fingerprint);
   if (then.heldout_fingerprint != now.heldout_fingerprint)
-    refuse_change(run, "data.heldout", "data of fingerprint " + then.heldout_fingerprint, now.heldout_fingerprint);
-  if (then.init_hash != now.init_hash) refuse_change(run, "--init", then.init_hash.empty() ? "not given" : then.init_hash, now.init_hash.empty() ? "not given" : now.init_hash);
+    refuse_change(run, "data.heldout", "data of fingerprint " + then.heldout_fingerprint,
+                  now.heldout_fingerprint);
+  if (then.init_hash != now.init_hash)
+    refuse_change(run, "--init", then.init_hash.empty() ? "not given" : then.init_hash,
+                  now.init_hash.empty() ? "not given" : now.init_hash);
 }
 
-Json run_json(const std::string& id, const LoadedConfig& loaded, const RunIdentity& identity, Json history) {
+Json run_json(const std::string& id, const LoadedConfig& loaded, const RunIdentity& identity,
+              Json history) {
   Json origins = Json::object();
   for (const auto& [key, where] : loaded.origins.of) origins.set(key, where);
   history.push(machine());
-  return Json::object({{"id", id},
-                       {"config", config_json(loaded.config)},
-                       {"origins", origins},
-                       {"identity", Json::object({{"train_fingerprint", identity.train_fingerprint}, {"heldout_fingerprint", identity.heldout_fingerprint},
-                                                  {"init_hash", identity.init_hash}, {"precision", identity.precision}, {"micro_batch", identity.micro_batch}})},
-                       {"starts", history}});
+  return Json::object(
+      {{"id", id},
+       {"config", config_json(loaded.config)},
+       {"origins", origins},
+       {"identity", Json::object({{"train_fingerprint", identity.train_fingerprint},
+                                  {"heldout_fingerprint", identity.heldout_fingerprint},
+                                  {"init_hash", identity.init_hash},
+                                  {"precision", identity.precision},
+                                  {"micro_batch", identity.micro_batch}})},
+       {"starts", history}});
 }
 
 // A result that ends the run; anything else (preempted, failed, torn) is gone on from.
@@ -66,19 +84,24 @@ std::optional<Json> final_result(const Path& run) {
 
 }  // namespace
 
-RunDirectory open_run(const Path& path, const LoadedConfig& loaded, RunIdentity identity, const std::string& resume) {
+RunDirectory open_run(const Path& path, const LoadedConfig& loaded, RunIdentity identity,
+                      const std::string& resume) {
   files().make_folder(path);
   RunDirectory run{path, FileLock(path / ".lock", path.string()), identity, {}, {}, {}};
   run.id = config_hash(loaded.config, identity.train_fingerprint, identity.heldout_fingerprint);
   Json history = Json::array();
   if (std::filesystem::exists(path / "run.json")) {
-    if (resume == "never") fail(Exit::usage, "{}: there is a run already; --resume auto goes on with it, or give another --out", path.string());
+    if (resume == "never")
+      fail(Exit::usage,
+           "{}: there is a run already; --resume auto goes on with it, or give another --out",
+           path.string());
     const Json stored = parse_json(read_file(path / "run.json"), (path / "run.json").string());
     compare(path, stored, loaded.config, identity, run.identity);
     if (stored.find("starts")) history = stored.at("starts");
     run.result = final_result(path);
   } else if (std::filesystem::exists(path / "checkpoints")) {
-    fail(Exit::damaged, "{}: checkpoints without run.json; start again with another --out", path.string());
+    fail(Exit::damaged, "{}: checkpoints without run.json; start again with another --out",
+         path.string());
   }
   write_file(path / "run.json", run_json(run.id, loaded, run.identity, history).dump(1) + "\n");
   if (run.result) return run;
@@ -93,6 +116,8 @@ RunDirectory open_run(const Path& path, const LoadedConfig& loaded, RunIdentity 
   return run;
 }
 
-void write_result(const Path& run, const Json& result) { write_file(run / "result.json", result.dump(1) + "\n"); }
+void write_result(const Path& run, const Json& result) {
+  write_file(run / "result.json", result.dump(1) + "\n");
+}
 
 }  // namespace nfscale

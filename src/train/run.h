@@ -16,8 +16,8 @@ namespace nfscale {
 struct RunIdentity {
   std::string train_fingerprint, heldout_fingerprint;  // empty: no held-out set
   std::string init_hash;                               // of the weights it starts from; empty: none
-  std::string precision;                               // what "auto" meant on the machine of the start
-  int64_t micro_batch = 0;                             // what 0 meant there
+  std::string precision;    // what "auto" meant on the machine of the start
+  int64_t micro_batch = 0;  // what 0 meant there
 };
 
 struct RunDirectory {
@@ -25,14 +25,16 @@ struct RunDirectory {
   FileLock lock;
   RunIdentity identity;  // of the start, where the run goes on
   std::string id;
-  std::optional<Json> result;               // of a run that has ended "done" or "diverged"
+  std::optional<Json> result;                 // of a run that has ended "done" or "diverged"
   std::optional<FoundCheckpoint> checkpoint;  // where it goes on
 };
 
-// Opens or makes the directory and takes its lock. Exit::usage where another process has it, or where
-// a key that changes results, the data or the first weights are not those of the start: with the key,
-// both values, and how a new run starts from here. `resume` "never" refuses a directory with a run.
-RunDirectory open_run(const Path& path, const LoadedConfig& loaded, RunIdentity identity, const std::string& resume);
+// Opens or makes the directory and takes its lock. Exit::usage where another process has it, or
+// where a key that changes results, the data or the first weights are not those of the start: with
+// the key, both values, and how a new run starts from here. `resume` "never" refuses a directory
+// with a run.
+RunDirectory open_run(const Path& path, const LoadedConfig& loaded, RunIdentity identity,
+                      const std::string& resume);
 
 // Durable; the last word about how the run ended.
 void write_result(const Path& run, const Json& result);

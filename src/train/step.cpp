@@ -13,7 +13,9 @@
 namespace nfscale {
 namespace {
 
-double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double now_s() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 // Draws of the slots [begin, end) of the batch: a function of (seed, slot, block) alone.
 Masks draw_masks(const Arch& arch, const Batch& batch, int64_t begin, int64_t end, uint64_t seed) {
@@ -35,7 +37,8 @@ Masks draw_masks(const Arch& arch, const Batch& batch, int64_t begin, int64_t en
     float* row = masks.head.data_ptr<float>() + (i - begin) * arch.features;
     for (int64_t f = 0; f < arch.features; ++f) {
       const Words w = words(seed, Op::dropout, slot(i), 0, 0, static_cast<uint32_t>(f / 4));
-      row[f] = static_cast<double>(uniform(w[static_cast<size_t>(f % 4)])) < arch.drop_rate ? 0.0f : 1.0f;
+      row[f] = static_cast<double>(uniform(w[static_cast<size_t>(f % 4)])) < arch.drop_rate ? 0.0f
+                                                                                            : 1.0f;
     }
   }
   return masks;
@@ -43,12 +46,14 @@ Masks draw_masks(const Arch& arch, const Batch& batch, int64_t begin, int64_t en
 
 at::Tensor losses_of(const at::Tensor& logits, const at::Tensor& labels, const LossConfig& loss) {
   if (loss.kind == "softmax") return softmax_loss(logits, labels, loss.label_smoothing);
-  return sigmoid_loss(logits, at::zeros_like(logits).scatter_(1, labels.unsqueeze(1), 1), loss.label_smoothing);
+  return sigmoid_loss(logits, at::zeros_like(logits).scatter_(1, labels.unsqueeze(1), 1),
+                      loss.label_smoothing);
 }
 
 }  // namespace
 
-StepResult train_step(const Model& model, Optimizer& optimizer, const Batch& batch, const StepSettings& s, double lr) {
+StepResult train_step(const Model& model, Optimizer& optimizer, const Batch& batch,
+                      const StepSettings& s, double lr) {
   StepResult result;
   double total = 0;
   for (const float w : batch.weights) total += static_cast<double>(w);
@@ -60,8 +65,10 @@ StepResult train_step(const Model& model, Optimizer& optimizer, const Batch& bat
     const int64_t end = std::min(begin + s.micro_batch, batch.rows);
     const double started = now_s();
     const Masks masks = draw_masks(model.arch, batch, begin, end, s.seed);
-    const at::Tensor labels = at::from_blob(const_cast<int64_t*>(batch.labels.data()) + begin, {end - begin}, at::kLong);
-    const at::Tensor weights = at::from_blob(const_cast<float*>(batch.weights.data()) + begin, {end - begin}, at::kFloat);
+    const at::Tensor labels =
+        at::from_blob(const_cast<int64_t*>(batch.labels.data()) + begin, {end - begin}, at::kLong);
+    const at::Tensor weights =
+        at::from_blob(const_cast<float*>(batch.weights.data()) + begin, {end - begin}, at::kFloat);
     const at::Tensor logits = forward(model, batch_images(batch, begin, end), s.compute, &masks);
     const at::Tensor loss = (losses_of(logits, labels, s.loss) * weights).sum() / total;
     result.loss += loss.item<double>();

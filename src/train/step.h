@@ -25,6 +25,7 @@ struct StepResult {
 
 // Loss and gradient are sums over the slots divided by the sum of the weights of the whole step, so
 // that micro-batches of any sizes give the same.
-StepResult train_step(const Model& model, Optimizer& optimizer, const Batch& batch, const StepSettings& settings, double lr);
+StepResult train_step(const Model& model, Optimizer& optimizer, const Batch& batch,
+                      const StepSettings& settings, double lr);
 
 }  // namespace nfscale

@@ -27,7 +27,8 @@ Toy toy(int64_t rows, double stochastic_depth = 0) {
   Batch batch;
   batch.rows = batch.count = rows;
   batch.size = 16;
-  for (int64_t i = 0; i < rows * 16 * 16 * 3; ++i) batch.pixels.push_back(2 * uniform(words(5, Op::generator, static_cast<uint64_t>(i))[0]) - 1);
+  for (int64_t i = 0; i < rows * 16 * 16 * 3; ++i)
+    batch.pixels.push_back(2 * uniform(words(5, Op::generator, static_cast<uint64_t>(i))[0]) - 1);
   for (int64_t i = 0; i < rows; ++i) {
     batch.labels.push_back(i % 10);
     batch.weights.push_back(i % 7 == 3 ? 0.0f : 1.0f);
@@ -51,7 +52,9 @@ TEST(Step, MicroBatchesOfAnySizeGiveTheSameGradient) {
     EXPECT_NEAR(r.stats.grad_norm / norm, 1, 1e-6) << micro;
     for (size_t i = 0; i < whole.size(); ++i) {
       const double scale = whole[i].abs().max().item<double>();
-      EXPECT_LE((t.model.weights[i].grad() - whole[i]).abs().max().item<double>(), 1e-5 * scale + 1e-9) << t.model.params[i].name << " with micro-batches of " << micro;
+      EXPECT_LE((t.model.weights[i].grad() - whole[i]).abs().max().item<double>(),
+                1e-5 * scale + 1e-9)
+          << t.model.params[i].name << " with micro-batches of " << micro;
     }
   }
 }
@@ -69,7 +72,9 @@ TEST(Step, APictureOfWeightZeroEntersNoGradient) {
   std::vector<at::Tensor> grads[2];
   for (const int other : {0, 1}) {
     Toy t = toy(4);
-    if (other) std::fill(t.batch.pixels.end() - 16 * 16 * 3, t.batch.pixels.end(), 100.0f);  // row 3 has weight 0
+    if (other)
+      std::fill(t.batch.pixels.end() - 16 * 16 * 3, t.batch.pixels.end(),
+                100.0f);  // row 3 has weight 0
     train_step(t.model, t.optimizer, t.batch, {{}, at::kFloat, 4, 0}, 0);
     for (const at::Tensor& w : t.model.weights) grads[other].push_back(w.grad());
   }
@@ -87,8 +92,10 @@ TEST(Step, NotANumberEndsTheStepWithoutAnUpdate) {
 // Activations in bfloat16 keep float weights and gradients near those of float32.
 TEST(Step, Bf16GradientsAreCloseToThoseOfFloat32) {
   Toy a = toy(16), b = toy(16);
-  const double f32 = train_step(a.model, a.optimizer, a.batch, {{}, at::kFloat, 16, 0}, 0).stats.grad_norm;
-  const double bf16 = train_step(b.model, b.optimizer, b.batch, {{}, at::kBFloat16, 16, 0}, 0).stats.grad_norm;
+  const double f32 =
+      train_step(a.model, a.optimizer, a.batch, {{}, at::kFloat, 16, 0}, 0).stats.grad_norm;
+  const double bf16 =
+      train_step(b.model, b.optimizer, b.batch, {{}, at::kBFloat16, 16, 0}, 0).stats.grad_norm;
   EXPECT_NEAR(bf16 / f32, 1, 0.05);
   for (const at::Tensor& w : b.model.weights) EXPECT_EQ(w.grad().scalar_type(), at::kFloat);
 }

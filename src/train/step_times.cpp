@@ -10,7 +10,9 @@ namespace {
 const double kBucket = std::log(1.01);
 }
 
-void StepTimes::add(double seconds) { ++counts_[std::llround(std::log(std::max(seconds, 1e-9)) / kBucket)]; }
+void StepTimes::add(double seconds) {
+  ++counts_[std::llround(std::log(std::max(seconds, 1e-9)) / kBucket)];
+}
 
 double StepTimes::median() const {
   int64_t total = 0, seen = 0;

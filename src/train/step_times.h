@@ -1,5 +1,5 @@
-// How long a typical step takes: the median over all steps of a run, restarts and stalls left out, as
-// Smith et al. (arXiv 2310.16764, figure 2) measure compute.
+// How long a typical step takes: the median over all steps of a run, restarts and stalls left out,
+// as Smith et al. (arXiv 2310.16764, figure 2) measure compute.
 #pragma once
 
 #include <cstdint>

@@ -24,7 +24,9 @@
 namespace nfscale {
 namespace {
 
-double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double now_s() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 // All of a run that is not a tensor: what state.json holds.
 struct Progress {
@@ -32,9 +34,9 @@ struct Progress {
   uint64_t step = 0, broken = 0;
   Certificate certificate;
   DamageCount damage;
-  StepTimes times;              // of undisturbed steps
-  std::vector<double> losses;   // of the last steps, for result.json
-  double wall_s = 0;            // in all starts together
+  StepTimes times;             // of undisturbed steps
+  std::vector<double> losses;  // of the last steps, for result.json
+  double wall_s = 0;           // in all starts together
 };
 
 struct Run {
@@ -58,32 +60,49 @@ struct Run {
 
 constexpr size_t kRecentLosses = 100;
 
-at::ScalarType compute_of(const Run& run) { return compute_type(run.directory.identity.precision); }
-bool averages(const Run& run) { return run.config.ema.decay > 0; }
+at::ScalarType compute_of(const Run& run) {
+  return compute_type(run.directory.identity.precision);
+}
+bool averages(const Run& run) {
+  return run.config.ema.decay > 0;
+}
 
 // ---------------------------------------------------------------- state on disk
 Json state_of(const Run& run) {
   const Progress& p = run.progress;
-  return Json::object({{"g", p.g}, {"step", p.step}, {"broken", p.broken}, {"certificate", p.certificate.to_json()},
-                       {"damage", Json::object({{"epoch", p.damage.epoch}, {"seen", p.damage.seen}, {"broken", p.damage.broken}})},
-                       {"step_times", p.times.to_json()}, {"losses", Json(p.losses)}, {"wall_s", p.wall_s + now_s() - run.started}});
+  return Json::object({{"g", p.g},
+                       {"step", p.step},
+                       {"broken", p.broken},
+                       {"certificate", p.certificate.to_json()},
+                       {"damage", Json::object({{"epoch", p.damage.epoch},
+                                                {"seen", p.damage.seen},
+                                                {"broken", p.damage.broken}})},
+                       {"step_times", p.times.to_json()},
+                       {"losses", Json(p.losses)},
+                       {"wall_s", p.wall_s + now_s() - run.started}});
 }
 
 std::map<std::string, std::string> metadata_of(const Run& run, bool ema) {
-  const std::vector<std::string> names = run.train->named() ? run.train->classes() : std::vector<std::string>{};
+  const std::vector<std::string> names =
+      run.train->named() ? run.train->classes() : std::vector<std::string>{};
   return weight_metadata(run.config, run.model.arch, names, run.directory.identity.precision, ema);
 }
 
 void save(Run& run) {
   const Path folder = run.directory.path / "checkpoints";
-  CheckpointContent content{.step = run.progress.step, .metadata = metadata_of(run, false), .tensors = {}, .state = state_of(run)};
+  CheckpointContent content{.step = run.progress.step,
+                            .metadata = metadata_of(run, false),
+                            .tensors = {},
+                            .state = state_of(run)};
   content.tensors["model"] = weight_views(run.model, run.model.weights);
   content.tensors["optimizer"] = weight_views(run.model, run.optimizer.momentum);
   if (averages(run)) content.tensors["ema"] = weight_views(run.model, run.ema);
   save_checkpoint(folder, content);
   const Duration& every = run.config.checkpoint.keep_every;
-  const auto period = static_cast<uint64_t>(every.value > 0 ? std::max(1.0, in_steps(every, run.horizon)) : 0);
-  prune_checkpoints(folder, run.config.checkpoint.keep_last, [&](uint64_t step) { return period && step % period == 0; });
+  const auto period =
+      static_cast<uint64_t>(every.value > 0 ? std::max(1.0, in_steps(every, run.horizon)) : 0);
+  prune_checkpoints(folder, run.config.checkpoint.keep_last,
+                    [&](uint64_t step) { return period && step % period == 0; });
   run.saved_at = now_s();
 }
 
@@ -102,13 +121,17 @@ void restore(Run& run) {
   p.g = static_cast<uint64_t>(s.at("g").as_int());
   p.step = static_cast<uint64_t>(s.at("step").as_int());
   p.broken = static_cast<uint64_t>(s.at("broken").as_int());
-  p.certificate = Certificate::from_json(s.at("certificate"), run.train->size(), static_cast<uint32_t>(run.config.data.augment.repeat));
+  p.certificate = Certificate::from_json(s.at("certificate"), run.train->size(),
+                                         static_cast<uint32_t>(run.config.data.augment.repeat));
   const Json& damage = s.at("damage");
-  p.damage = {static_cast<uint64_t>(damage.at("epoch").as_int()), static_cast<uint64_t>(damage.at("seen").as_int()), static_cast<uint64_t>(damage.at("broken").as_int())};
+  p.damage = {static_cast<uint64_t>(damage.at("epoch").as_int()),
+              static_cast<uint64_t>(damage.at("seen").as_int()),
+              static_cast<uint64_t>(damage.at("broken").as_int())};
   p.times = StepTimes::from_json(s.at("step_times"));
   for (const Json& loss : s.at("losses").items()) p.losses.push_back(loss.as_double());
   p.wall_s = s.at("wall_s").as_double();
-  say("resuming from {} at step {} of {}", found.folder.filename().string(), p.step, run.total_steps);
+  say("resuming from {} at step {} of {}", found.folder.filename().string(), p.step,
+      run.total_steps);
 }
 
 // The lines of steps up to `g`; what a later step wrote before a kill goes.
@@ -130,31 +153,50 @@ Json compute_json(const Run& run) {
   const Progress& p = run.progress;
   const int64_t size = run.config.train.image_size, macs = run.model.arch.macs(size, size);
   const double images = static_cast<double>(p.g), typical = p.times.median();
-  return Json::object({{"flops", 6.0 * static_cast<double>(macs) * images}, {"device", "cpu"}, {"devices", run.options.threads},
-                       {"device_hours", static_cast<double>(p.step) * typical * run.options.threads / 3600}, {"step_s", typical},
-                       {"wall_s", p.wall_s + now_s() - run.started}, {"mfu", Json()},
-                       {"images_per_s", typical > 0 ? static_cast<double>(run.config.train.batch) / typical : 0}});
+  return Json::object(
+      {{"flops", 6.0 * static_cast<double>(macs) * images},
+       {"device", "cpu"},
+       {"devices", run.options.threads},
+       {"device_hours", static_cast<double>(p.step) * typical * run.options.threads / 3600},
+       {"step_s", typical},
+       {"wall_s", p.wall_s + now_s() - run.started},
+       {"mfu", Json()},
+       {"images_per_s", typical > 0 ? static_cast<double>(run.config.train.batch) / typical : 0}});
 }
 
-Json result_of(const Run& run, const std::string& status, const Evaluation* heldout, const std::string& reason = "") {
+Json result_of(const Run& run, const std::string& status, const Evaluation* heldout,
+               const std::string& reason = "") {
   const Progress& p = run.progress;
   double loss = 0;
   for (const double l : p.losses) loss += l / static_cast<double>(p.losses.size());
   const int64_t size = run.config.train.image_size;
   Json result = Json::object(
-      {{"status", status}, {"steps", p.step}, {"examples", p.g}, {"epochs", static_cast<double>(p.g) / static_cast<double>(run.horizon.examples)},
-       {"heldout", heldout ? heldout->json() : Json()}, {"train", Json::object({{"loss", p.losses.empty() ? Json() : Json(loss)}})},
-       {"model", Json::object({{"name", run.model.arch.name}, {"params", run.model.arch.param_count()}, {"macs", run.model.arch.macs(size, size)}})},
-       {"compute", compute_json(run)}, {"certificate", Json::object({{"ok", true}, {"sum", p.certificate.sum()}, {"epochs", p.certificate.closed()}})},
-       {"data", Json::object({{"broken", p.broken}, {"fingerprint", run.directory.identity.train_fingerprint}})}, {"peak_rss_bytes", peak_rss_bytes()},
-       {"config_hash", run.directory.id}, {"seed", run.config.train.seed}});
+      {{"status", status},
+       {"steps", p.step},
+       {"examples", p.g},
+       {"epochs", static_cast<double>(p.g) / static_cast<double>(run.horizon.examples)},
+       {"heldout", heldout ? heldout->json() : Json()},
+       {"train", Json::object({{"loss", p.losses.empty() ? Json() : Json(loss)}})},
+       {"model", Json::object({{"name", run.model.arch.name},
+                               {"params", run.model.arch.param_count()},
+                               {"macs", run.model.arch.macs(size, size)}})},
+       {"compute", compute_json(run)},
+       {"certificate",
+        Json::object(
+            {{"ok", true}, {"sum", p.certificate.sum()}, {"epochs", p.certificate.closed()}})},
+       {"data", Json::object({{"broken", p.broken},
+                              {"fingerprint", run.directory.identity.train_fingerprint}})},
+       {"peak_rss_bytes", peak_rss_bytes()},
+       {"config_hash", run.directory.id},
+       {"seed", run.config.train.seed}});
   if (!reason.empty()) result.set("reason", reason);
   return result;
 }
 
 void report_broken(Run& run, const Batch& batch) {
   for (const Broken& b : batch.broken) {
-    warn("broken picture: {} in {} at byte {}: {} (slot {} keeps its place with weight 0)", printable(b.key), b.file, b.offset, b.reason, b.slot);
+    warn("broken picture: {} in {} at byte {}: {} (slot {} keeps its place with weight 0)",
+         printable(b.key), b.file, b.offset, b.reason, b.slot);
     ++run.progress.broken;
   }
 }
@@ -162,9 +204,13 @@ void report_broken(Run& run, const Batch& batch) {
 std::string progress_line(const Run& run, const StepResult& s, double lr) {
   const Progress& p = run.progress;
   const double typical = p.times.median();
-  return fmt::format("{}  step {}/{}  epoch {:.2f}  loss {:.4f}  top-1 {:.1f} %  lr {:.4g}  {:.0f} images/s  ETA {}", run.model.arch.name, p.step, run.total_steps,
-                     static_cast<double>(p.g) / static_cast<double>(run.horizon.examples), s.loss, 100 * s.top1, lr, static_cast<double>(run.config.train.batch) / typical,
-                     duration_text(typical * static_cast<double>(run.total_steps - p.step)));
+  return fmt::format(
+      "{}  step {}/{}  epoch {:.2f}  loss {:.4f}  top-1 {:.1f} %  lr {:.4g}  {:.0f} images/s  ETA "
+      "{}",
+      run.model.arch.name, p.step, run.total_steps,
+      static_cast<double>(p.g) / static_cast<double>(run.horizon.examples), s.loss, 100 * s.top1,
+      lr, static_cast<double>(run.config.train.batch) / typical,
+      duration_text(typical * static_cast<double>(run.total_steps - p.step)));
 }
 
 bool due(const Duration& every, const Run& run, double last) {
@@ -178,9 +224,18 @@ bool due(const Duration& every, const Run& run, double last) {
 
 void log_step(Run& run, const StepResult& s, double lr, double step_s, double waited) {
   const Progress& p = run.progress;
-  run.metrics.write(Json::object({{"step", p.step}, {"examples", p.g}, {"epoch", static_cast<double>(p.g) / static_cast<double>(run.horizon.examples)}, {"loss", s.loss},
-                                  {"top1", s.top1}, {"lr", lr}, {"grad_norm", s.stats.grad_norm}, {"agc_clipped", s.stats.agc_clipped},
-                                  {"images_per_s", static_cast<double>(run.config.train.batch) / step_s}, {"data_wait_s", waited}, {"time", static_cast<double>(std::time(nullptr))}}));
+  run.metrics.write(
+      Json::object({{"step", p.step},
+                    {"examples", p.g},
+                    {"epoch", static_cast<double>(p.g) / static_cast<double>(run.horizon.examples)},
+                    {"loss", s.loss},
+                    {"top1", s.top1},
+                    {"lr", lr},
+                    {"grad_norm", s.stats.grad_norm},
+                    {"agc_clipped", s.stats.agc_clipped},
+                    {"images_per_s", static_cast<double>(run.config.train.batch) / step_s},
+                    {"data_wait_s", waited},
+                    {"time", static_cast<double>(std::time(nullptr))}}));
   run.logged_at = now_s();
 }
 
@@ -192,30 +247,50 @@ void count(Run& run, const Batch& batch) {
   p.g += static_cast<uint64_t>(batch.count);
   ++p.step;
   if (run.ledger)
-    run.ledger.append(Json::object({{"begin", begin}, {"end", p.g}, {"sum", p.certificate.sum()}, {"epochs", p.certificate.closed()}, {"broken", batch.broken.size()}}).dump() + "\n");
+    run.ledger.append(Json::object({{"begin", begin},
+                                    {"end", p.g},
+                                    {"sum", p.certificate.sum()},
+                                    {"epochs", p.certificate.closed()},
+                                    {"broken", batch.broken.size()}})
+                          .dump() +
+                      "\n");
 }
 
 // ---------------------------------------------------------------- the run
 Evaluation evaluate_run(const Run& run) {
   Model model = run.model;
   if (averages(run)) model.weights = run.ema;
-  return evaluate(model, run.heldout, {.data = run.config.data, .class_names = run.train->classes(), .size = run.config.train.eval_size,
-                                       .batch = std::clamp<int64_t>(run.config.train.batch, 16, 256), .threads = std::max(1, run.options.threads / 2),
-                                       .compute = compute_of(run), .loss = run.config.loss.kind});
+  return evaluate(model, run.heldout,
+                  {.data = run.config.data,
+                   .class_names = run.train->classes(),
+                   .size = run.config.train.eval_size,
+                   .batch = std::clamp<int64_t>(run.config.train.batch, 16, 256),
+                   .threads = std::max(1, run.options.threads / 2),
+                   .compute = compute_of(run),
+                   .loss = run.config.loss.kind});
 }
 
 void finish(Run& run) {
   std::optional<Evaluation> heldout;
   if (run.heldout) {
     heldout = evaluate_run(run);
-    Json line = Json::object({{"step", run.progress.step}, {"examples", run.progress.g}, {"heldout", heldout->json()}, {"time", static_cast<double>(std::time(nullptr))}});
+    Json line = Json::object({{"step", run.progress.step},
+                              {"examples", run.progress.g},
+                              {"heldout", heldout->json()},
+                              {"time", static_cast<double>(std::time(nullptr))}});
     run.metrics.write(line);
   }
-  write_safetensors(run.directory.path / "model.safetensors", metadata_of(run, averages(run)), weight_views(run.model, averages(run) ? run.ema : run.model.weights));
+  write_safetensors(run.directory.path / "model.safetensors", metadata_of(run, averages(run)),
+                    weight_views(run.model, averages(run) ? run.ema : run.model.weights));
   write_result(run.directory.path, result_of(run, "done", heldout ? &*heldout : nullptr));
   end_live();
-  if (heldout) say("done: {} steps, held-out loss {:.4f}, top-1 {:.2f} % of {} examples; {}", run.progress.step, heldout->loss, 100 * heldout->top1, heldout->examples, run.directory.path.string());
-  else say("done: {} steps; no held-out set was given, so heldout is null; {}", run.progress.step, run.directory.path.string());
+  if (heldout)
+    say("done: {} steps, held-out loss {:.4f}, top-1 {:.2f} % of {} examples; {}",
+        run.progress.step, heldout->loss, 100 * heldout->top1, heldout->examples,
+        run.directory.path.string());
+  else
+    say("done: {} steps; no held-out set was given, so heldout is null; {}", run.progress.step,
+        run.directory.path.string());
 }
 
 LoaderOptions loader_options(const Run& run) {
@@ -224,7 +299,8 @@ LoaderOptions loader_options(const Run& run) {
   o.rows = run.config.train.batch;
   o.size = run.config.train.image_size;
   o.total_slots = run.horizon.total_slots;
-  o.threads = run.config.data.threads ? static_cast<int>(run.config.data.threads) : std::max(1, run.options.threads / 2);
+  o.threads = run.config.data.threads ? static_cast<int>(run.config.data.threads)
+                                      : std::max(1, run.options.threads / 2);
   o.data = run.config.data;
   return o;
 }
@@ -232,7 +308,8 @@ LoaderOptions loader_options(const Run& run) {
 // The training loop. Everything that the order of examples depends on is progress.g.
 void loop(Run& run) {
   Loader loader(run.train, loader_options(run), run.progress.g);
-  const StepSettings settings{run.config.loss, compute_of(run), run.directory.identity.micro_batch, static_cast<uint64_t>(run.config.train.seed)};
+  const StepSettings settings{run.config.loss, compute_of(run), run.directory.identity.micro_batch,
+                              static_cast<uint64_t>(run.config.train.seed)};
   while (run.progress.step < run.total_steps) {
     const double began = now_s(), waited_before = loader.waited_s();
     const Batch& batch = loader.next();
@@ -240,20 +317,29 @@ void loop(Run& run) {
     const double lr = learning_rate(run.schedule, run.progress.step);
     const StepResult s = train_step(run.model, run.optimizer, batch, settings, lr);
     if (!s.finite) {
-      write_result(run.directory.path, result_of(run, "diverged", nullptr, fmt::format("the loss or its gradient was not finite in step {}", run.progress.step + 1)));
-      fail(Exit::diverged, "{}: diverged in step {}: the loss or its gradient is not finite (a lower optim.lr, or clip_norm, may help)", run.directory.path.string(), run.progress.step + 1);
+      write_result(run.directory.path,
+                   result_of(run, "diverged", nullptr,
+                             fmt::format("the loss or its gradient was not finite in step {}",
+                                         run.progress.step + 1)));
+      fail(Exit::diverged,
+           "{}: diverged in step {}: the loss or its gradient is not finite (a lower optim.lr, or "
+           "clip_norm, may help)",
+           run.directory.path.string(), run.progress.step + 1);
     }
-    if (averages(run) && !s.empty) update_ema(run.ema, run.model.weights, run.config.ema.decay, run.progress.step);
+    if (averages(run) && !s.empty)
+      update_ema(run.ema, run.model.weights, run.config.ema.decay, run.progress.step);
     count(run, batch);
     Progress& p = run.progress;
     if (p.losses.size() == kRecentLosses) p.losses.erase(p.losses.begin());
     p.losses.push_back(s.loss);
     const double step_s = now_s() - began;
     p.times.add(step_s);
-    if (due(run.config.log.every, run, run.logged_at)) log_step(run, s, lr, step_s, loader.waited_s() - waited_before);
+    if (due(run.config.log.every, run, run.logged_at))
+      log_step(run, s, lr, step_s, loader.waited_s() - waited_before);
     live(progress_line(run, s, lr));
     const bool stop = stop_requested();
-    if (stop || p.step == run.total_steps || due(run.config.checkpoint.every, run, run.saved_at)) save(run);
+    if (stop || p.step == run.total_steps || due(run.config.checkpoint.every, run, run.saved_at))
+      save(run);
     if (stop && p.step < run.total_steps) throw Error(Exit::preempted, "");
   }
 }
@@ -264,31 +350,45 @@ int64_t resolve_micro_batch(const Config& config, const Arch& arch) {
   // A stated bound, never the memory that happens to be free, so that a resume computes the same.
   constexpr int64_t kBytes = int64_t{4} << 30;
   const int64_t image = 4 * arch.activations(config.train.image_size, config.train.image_size);
-  const int64_t most = std::clamp<int64_t>(kBytes / std::max<int64_t>(image, 1), 1, config.train.batch);
+  const int64_t most =
+      std::clamp<int64_t>(kBytes / std::max<int64_t>(image, 1), 1, config.train.batch);
   const int64_t parts = (config.train.batch + most - 1) / most;
   return (config.train.batch + parts - 1) / parts;
 }
 
 Schedule make_schedule(const Config& config, const Horizon& horizon, uint64_t total_steps) {
-  Schedule s{.kind = config.schedule.kind, .peak = *config.optim.lr, .warmup_steps = in_steps(config.schedule.warmup, horizon),
-             .total_steps = static_cast<double>(total_steps), .final_rate = *config.optim.lr * config.schedule.final_fraction};
+  Schedule s{.kind = config.schedule.kind,
+             .peak = *config.optim.lr,
+             .warmup_steps = in_steps(config.schedule.warmup, horizon),
+             .total_steps = static_cast<double>(total_steps),
+             .final_rate = *config.optim.lr * config.schedule.final_fraction};
   if (s.warmup_steps > s.total_steps)
-    fail(Exit::usage, "schedule.warmup: {} is {:.1f} steps, longer than the run of {}", duration_key_text(config.schedule.warmup), s.warmup_steps, total_steps);
+    fail(Exit::usage, "schedule.warmup: {} is {:.1f} steps, longer than the run of {}",
+         duration_key_text(config.schedule.warmup), s.warmup_steps, total_steps);
   return s;
 }
 
 void check_space(const Run& run) {
   const auto params = static_cast<size_t>(run.model.arch.param_count());
-  const size_t copies = 2 + averages(run), kept = static_cast<size_t>(run.config.checkpoint.keep_last) + 1;
-  const size_t needed = 4 * params * (copies * kept + 1) + (size_t{1} << 16), free = free_space(run.directory.path);
+  const size_t copies = 2 + averages(run),
+               kept = static_cast<size_t>(run.config.checkpoint.keep_last) + 1;
+  const size_t needed = 4 * params * (copies * kept + 1) + (size_t{1} << 16),
+               free = free_space(run.directory.path);
   if (free < needed)
-    fail(Exit::system, "{}: {} are free, checkpoints and weights need {}; fewer checkpoint.keep_last, or another --out", run.directory.path.string(), bytes_text(static_cast<double>(free)), bytes_text(static_cast<double>(needed)));
+    fail(Exit::system,
+         "{}: {} are free, checkpoints and weights need {}; fewer checkpoint.keep_last, or another "
+         "--out",
+         run.directory.path.string(), bytes_text(static_cast<double>(free)),
+         bytes_text(static_cast<double>(needed)));
 }
 
 Run open(LoadedConfig& loaded, const TrainOptions& options) {
   Config& config = loaded.config;
   resolve(config);
-  if (config.data.train.empty()) fail(Exit::usage, "data.train is not set: where are the training pictures? e.g. data.train = \"folder:DIR\"");
+  if (config.data.train.empty())
+    fail(
+        Exit::usage,
+        "data.train is not set: where are the training pictures? e.g. data.train = \"folder:DIR\"");
   auto train = open_source(config.data.train);
   require_training_set(*train);
   std::shared_ptr<const Source> heldout;
@@ -296,41 +396,65 @@ Run open(LoadedConfig& loaded, const TrainOptions& options) {
   if (heldout) match_classes(*heldout, train->classes());
   const Arch arch = make_arch(config.model, static_cast<int64_t>(train->classes().size()));
   if (arch.classes < static_cast<int64_t>(train->classes().size()))
-    fail(Exit::usage, "model.classes: {} is less than the {} classes of the data", arch.classes, train->classes().size());
-  Horizon horizon{.examples = train->size() * static_cast<uint64_t>(config.data.augment.repeat), .batch = static_cast<uint64_t>(config.train.batch)};
+    fail(Exit::usage, "model.classes: {} is less than the {} classes of the data", arch.classes,
+         train->classes().size());
+  Horizon horizon{.examples = train->size() * static_cast<uint64_t>(config.data.augment.repeat),
+                  .batch = static_cast<uint64_t>(config.train.batch)};
   horizon.total_slots = total_slots(config.train.duration, horizon);
   const uint64_t total_steps = (horizon.total_slots + horizon.batch - 1) / horizon.batch;
-  if (total_steps == 0) fail(Exit::usage, "train.duration: {} is no step at all", duration_key_text(config.train.duration));
+  if (total_steps == 0)
+    fail(Exit::usage, "train.duration: {} is no step at all",
+         duration_key_text(config.train.duration));
   const Schedule schedule = make_schedule(config, horizon, total_steps);
 
-  RunIdentity identity{train->fingerprint(), heldout ? heldout->fingerprint() : "", "", config.train.precision == "auto" ? cpu_precision() : config.train.precision, resolve_micro_batch(config, arch)};
+  RunIdentity identity{train->fingerprint(), heldout ? heldout->fingerprint() : "", "",
+                       config.train.precision == "auto" ? cpu_precision() : config.train.precision,
+                       resolve_micro_batch(config, arch)};
   if (options.init) identity.init_hash = hash128(MappedFile(weight_file_of(*options.init)).bytes());
   Model model = make_model(arch);
   Optimizer optimizer(model.params, model.weights, optimizer_settings(config.optim));
   RunDirectory directory = open_run(options.out, loaded, identity, options.resume);
   Certificate certificate(train->size(), static_cast<uint32_t>(config.data.augment.repeat));
-  return {.loaded = loaded, .config = config, .options = options, .train = train, .heldout = heldout, .directory = std::move(directory), .horizon = horizon,
-          .total_steps = total_steps, .schedule = schedule, .model = std::move(model), .ema = {}, .optimizer = std::move(optimizer),
-          .progress = {.certificate = certificate, .damage = {}, .times = {}, .losses = {}}, .metrics = {}, .ledger = {}};
+  return {.loaded = loaded,
+          .config = config,
+          .options = options,
+          .train = train,
+          .heldout = heldout,
+          .directory = std::move(directory),
+          .horizon = horizon,
+          .total_steps = total_steps,
+          .schedule = schedule,
+          .model = std::move(model),
+          .ema = {},
+          .optimizer = std::move(optimizer),
+          .progress = {.certificate = certificate, .damage = {}, .times = {}, .losses = {}},
+          .metrics = {},
+          .ledger = {}};
 }
 
 void start(Run& run) {
   set_log_file(run.directory.path / "log.txt");
   check_space(run);
   const Config& c = run.config;
-  if (run.train->size() < static_cast<uint64_t>(c.train.batch)) say("the training set has {} examples, fewer than a batch of {}", run.train->size(), c.train.batch);
+  if (run.train->size() < static_cast<uint64_t>(c.train.batch))
+    say("the training set has {} examples, fewer than a batch of {}", run.train->size(),
+        c.train.batch);
   if (!run.heldout) say("data.heldout is not set: no held-out loss will be reported");
   if (!run.directory.checkpoint) {
-    if (run.options.init) load_weights(run.model, read_safetensors(weight_file_of(*run.options.init)));
-    else init_weights(run.model, static_cast<uint64_t>(c.train.seed));
+    if (run.options.init)
+      load_weights(run.model, read_safetensors(weight_file_of(*run.options.init)));
+    else
+      init_weights(run.model, static_cast<uint64_t>(c.train.seed));
   }
   if (averages(run))
     for (const at::Tensor& w : run.model.weights) run.ema.push_back(w.detach().clone());
   if (run.directory.checkpoint) restore(run);
   run.metrics = Metrics(run.directory.path, run.progress.step, c.log.tensorboard);
   open_ledger(run);
-  say("{}: {} parameters, {} examples, {} steps of {}, {} px, {}, {} threads; run {}", run.model.arch.name, run.model.arch.param_count(), run.train->size(), run.total_steps, c.train.batch,
-      c.train.image_size, run.directory.identity.precision, run.options.threads, run.directory.id.substr(0, 8));
+  say("{}: {} parameters, {} examples, {} steps of {}, {} px, {}, {} threads; run {}",
+      run.model.arch.name, run.model.arch.param_count(), run.train->size(), run.total_steps,
+      c.train.batch, c.train.image_size, run.directory.identity.precision, run.options.threads,
+      run.directory.id.substr(0, 8));
 }
 
 }  // namespace
@@ -338,7 +462,8 @@ void start(Run& run) {
 void train(LoadedConfig loaded, const TrainOptions& options) {
   catch_stop_signals();
   at::set_num_threads(options.threads);
-  at::globalContext().setDeterministicAlgorithms(loaded.config.train.deterministic, /*warn_only=*/true);
+  at::globalContext().setDeterministicAlgorithms(loaded.config.train.deterministic,
+                                                 /*warn_only=*/true);
   Run run = open(loaded, options);
   if (run.directory.result) {
     const std::string status = run.directory.result->at("status").as_string();
@@ -354,11 +479,14 @@ void train(LoadedConfig loaded, const TrainOptions& options) {
     end_live();
     if (e.code == Exit::preempted) {
       write_result(options.out, result_of(run, "preempted", nullptr));
-      fail(Exit::preempted, "{}: stopped after step {} of {}; everything is saved, the same command goes on", options.out.string(), run.progress.step, run.total_steps);
+      fail(Exit::preempted,
+           "{}: stopped after step {} of {}; everything is saved, the same command goes on",
+           options.out.string(), run.progress.step, run.total_steps);
     }
     if (e.code != Exit::diverged) {
       try {
-        write_result(options.out, result_of(run, e.code == Exit::damaged ? "damaged" : "failed", nullptr, e.what()));
+        write_result(options.out, result_of(run, e.code == Exit::damaged ? "damaged" : "failed",
+                                            nullptr, e.what()));
       } catch (const Error&) {  // the disk that failed the run may fail its result too
       }
     }

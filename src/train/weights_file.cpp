@@ -14,7 +14,8 @@ namespace fs = std::filesystem;
 Json table_of(const Config& config, const std::string& table) {
   Json object = Json::object();
   for (const auto& [key, value] : config_values(config))
-    if (key.starts_with(table + ".") && !value.is_null()) object.set(key.substr(table.size() + 1), value);
+    if (key.starts_with(table + ".") && !value.is_null())
+      object.set(key.substr(table.size() + 1), value);
   return object;
 }
 
@@ -25,7 +26,8 @@ Path newest_checkpoint(const Path& run) {
     const std::string name = entry.path().filename().string();
     if (name.starts_with("step-")) names.insert(name);
   }
-  if (names.empty()) fail(Exit::usage, "{}: no weights: neither model.safetensors nor a checkpoint", run.string());
+  if (names.empty())
+    fail(Exit::usage, "{}: no weights: neither model.safetensors nor a checkpoint", run.string());
   return run / "checkpoints" / *names.rbegin();
 }
 
@@ -43,10 +45,13 @@ ModelConfig infer_model(const SafetensorsFile& file, const std::string& model_na
   ModelConfig config;
   config.numerics = "timm";
   const TensorView* head = file.find("head.fc.bias");
-  if (!head || head->shape.size() != 1) fail(Exit::usage, "{}: not weights of a known model: head.fc.bias is missing", file.path.string());
+  if (!head || head->shape.size() != 1)
+    fail(Exit::usage, "{}: not weights of a known model: head.fc.bias is missing",
+         file.path.string());
   config.classes = head->shape[0];
   const std::vector<std::string> known = model_names();
-  for (const std::string& name : model_name.empty() ? known : std::vector<std::string>{model_name}) {
+  for (const std::string& name :
+       model_name.empty() ? known : std::vector<std::string>{model_name}) {
     for (const char* rounding : {"keep", "floor"}) {
       config.name = name;
       config.bottleneck_round = rounding;
@@ -58,14 +63,25 @@ ModelConfig infer_model(const SafetensorsFile& file, const std::string& model_na
 
 }  // namespace
 
-std::map<std::string, std::string> weight_metadata(const Config& config, const Arch& arch, const std::vector<std::string>& class_names,
+std::map<std::string, std::string> weight_metadata(const Config& config, const Arch& arch,
+                                                   const std::vector<std::string>& class_names,
                                                    const std::string& precision, bool ema) {
   Json model = table_of(config, "model");
   model.set("classes", arch.classes);
-  const Json preprocessing = Json::object({{"mean", Json(config.data.mean)}, {"std", Json(config.data.std)}, {"eval_crop", config.data.eval_crop},
-                                           {"exif", config.data.exif}, {"image_size", config.train.image_size}, {"eval_size", config.train.eval_size}});
-  return {{"format", "pt"}, {"nfscale", NFSCALE_VERSION}, {"nfscale.model", model.dump()}, {"nfscale.classes", Json(class_names).dump()},
-          {"nfscale.preprocessing", preprocessing.dump()}, {"nfscale.precision", precision}, {"nfscale.loss", config.loss.kind}, {"nfscale.ema", ema ? "on" : "off"}};
+  const Json preprocessing = Json::object({{"mean", Json(config.data.mean)},
+                                           {"std", Json(config.data.std)},
+                                           {"eval_crop", config.data.eval_crop},
+                                           {"exif", config.data.exif},
+                                           {"image_size", config.train.image_size},
+                                           {"eval_size", config.train.eval_size}});
+  return {{"format", "pt"},
+          {"nfscale", NFSCALE_VERSION},
+          {"nfscale.model", model.dump()},
+          {"nfscale.classes", Json(class_names).dump()},
+          {"nfscale.preprocessing", preprocessing.dump()},
+          {"nfscale.precision", precision},
+          {"nfscale.loss", config.loss.kind},
+          {"nfscale.ema", ema ? "on" : "off"}};
 }
 
 Path weight_file_of(const Path& checkpoint, const std::string& ema) {
@@ -73,14 +89,17 @@ Path weight_file_of(const Path& checkpoint, const std::string& ema) {
   if (!fs::is_directory(checkpoint)) return checkpoint;
   if (fs::exists(checkpoint / "MANIFEST")) {
     const bool average = fs::exists(checkpoint / "ema.safetensors");
-    if (ema == "on" && !average) fail(Exit::usage, "{}: --ema on, but the run kept no average", checkpoint.string());
+    if (ema == "on" && !average)
+      fail(Exit::usage, "{}: --ema on, but the run kept no average", checkpoint.string());
     return checkpoint / (average && ema != "off" ? "ema.safetensors" : "model.safetensors");
   }
-  if (ema.empty() && fs::exists(checkpoint / "model.safetensors")) return checkpoint / "model.safetensors";
+  if (ema.empty() && fs::exists(checkpoint / "model.safetensors"))
+    return checkpoint / "model.safetensors";
   return weight_file_of(newest_checkpoint(checkpoint), ema);
 }
 
-TrainedModel load_trained(const Path& checkpoint, const std::string& ema, const std::string& model_name) {
+TrainedModel load_trained(const Path& checkpoint, const std::string& ema,
+                          const std::string& model_name) {
   TrainedModel t;
   t.file = weight_file_of(checkpoint, ema);
   const SafetensorsFile file = read_safetensors(t.file);
@@ -93,10 +112,14 @@ TrainedModel load_trained(const Path& checkpoint, const std::string& ema, const 
     t.eval_size = default_size(config.model.name);
     config.data.eval_crop = t.eval_size < 128 ? "pct:1" : "pct:0.9";
   } else {
-    const auto json = [&](const char* key) { return parse_json(file.meta(key), where + ": " + key); };
-    const Json model = json("nfscale.model"), preprocessing = json("nfscale.preprocessing"), classes = json("nfscale.classes");
+    const auto json = [&](const char* key) {
+      return parse_json(file.meta(key), where + ": " + key);
+    };
+    const Json model = json("nfscale.model"), preprocessing = json("nfscale.preprocessing"),
+               classes = json("nfscale.classes");
     for (const auto& [key, value] : model.members()) set_key(config, "model." + key, value, where);
-    for (const char* key : {"mean", "std", "eval_crop", "exif"}) set_key(config, std::string("data.") + key, preprocessing.at(key), where);
+    for (const char* key : {"mean", "std", "eval_crop", "exif"})
+      set_key(config, std::string("data.") + key, preprocessing.at(key), where);
     for (const Json& name : classes.items()) t.class_names.push_back(name.as_string());
     t.eval_size = preprocessing.at("eval_size").as_int();
     t.precision = file.meta("nfscale.precision");

@@ -1,4 +1,5 @@
-// Weights with all that is needed to use them: the model, its classes, and how pictures are prepared.
+// Weights with all that is needed to use them: the model, its classes, and how pictures are
+// prepared.
 #pragma once
 
 #include <map>
@@ -18,19 +19,21 @@ struct TrainedModel {
   DataConfig data;                       // mean, std, eval_crop, exif
   int64_t eval_size = 224;
   std::string precision = "f32", loss = "softmax";
-  bool ema = false;     // the weights are an average
+  bool ema = false;      // the weights are an average
   bool foreign = false;  // no metadata of ours: architecture from names and shapes
   Path file;
 };
 
 // The metadata of a weight file of this configuration.
-std::map<std::string, std::string> weight_metadata(const Config& config, const Arch& arch, const std::vector<std::string>& class_names,
+std::map<std::string, std::string> weight_metadata(const Config& config, const Arch& arch,
+                                                   const std::vector<std::string>& class_names,
                                                    const std::string& precision, bool ema);
 
-// From a run directory, a checkpoint folder or a .safetensors file. `ema`: "on", "off", or "" for the
-// average where there is one. `model_name` overrules the architecture that is inferred for foreign files.
-// Exit::usage naming the file and everything that does not fit.
-TrainedModel load_trained(const Path& checkpoint, const std::string& ema = "", const std::string& model_name = "");
+// From a run directory, a checkpoint folder or a .safetensors file. `ema`: "on", "off", or "" for
+// the average where there is one. `model_name` overrules the architecture that is inferred for
+// foreign files. Exit::usage naming the file and everything that does not fit.
+TrainedModel load_trained(const Path& checkpoint, const std::string& ema = "",
+                          const std::string& model_name = "");
 
 // The weight file that load_trained would read.
 Path weight_file_of(const Path& checkpoint, const std::string& ema = "");

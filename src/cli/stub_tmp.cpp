@@ -1,4 +1,0 @@
-#include "cli/command.h"
-namespace nfscale {
-std::vector<Command> study_commands() { return {}; }
-}

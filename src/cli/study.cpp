@@ -1,0 +1,215 @@
+// study: plans, runs, looks at and reports a scaling study.
+#include <algorithm>
+#include <set>
+
+#include "base/files.h"
+#include "base/log.h"
+#include "base/process.h"
+#include "base/text.h"
+#include "cli/command.h"
+#include "config/load.h"
+#include "data/source.h"
+#include "study/plan.h"
+#include "study/report.h"
+#include "study/runner.h"
+
+namespace nfscale {
+namespace {
+
+// The only place where a study meets its data.
+StudyData read_data(const Study& study) {
+  const Config base = load_config(study.base, {}).config;
+  if (base.data.train.empty()) fail(Exit::usage, "{}: data.train is missing", study.base.string());
+  if (base.data.heldout.empty())
+    fail(Exit::usage,
+         "{}: data.heldout: a study needs a held-out set (one folder can be divided by "
+         "?split=train&share=0.05 and ?split=heldout&share=0.05)",
+         study.base.string());
+  const auto train = open_source(base.data.train), heldout = open_source(base.data.heldout);
+  return {.examples = train->size(),
+          .heldout_examples = heldout->size(),
+          .classes = base.model.classes ? base.model.classes
+                                        : static_cast<int64_t>(train->classes().size()),
+          .train_fingerprint = train->fingerprint(),
+          .heldout_fingerprint = heldout->fingerprint()};
+}
+
+Study load(const Args& args) {
+  return load_study(*args.path("STUDY.toml"), args.path("--out"));
+}
+
+// Looking at a study needs no data where a plan tells of it.
+Grid open_grid(const Study& study, bool with_data) {
+  if (!with_data) {
+    const Config base = load_config(study.base, {}).config;
+    if (const auto data = planned_data(study.out / "plan.json", base))
+      return make_grid(study, *data);
+  }
+  return make_grid(study, read_data(study));
+}
+
+int threads_per_slot(const Study& study, const Args& args) {
+  return static_cast<int>(std::max<int64_t>(1, args.threads() / study.slots));
+}
+
+Plan plan_of(const Study& study, const Grid& grid, const Args& args) {
+  ResultCache cache;
+  const StudyView view = look(study, grid, read_store(study.out / "store").state, {}, cache);
+  const double devices = static_cast<double>(study.slots * threads_per_slot(study, args));
+  return make_plan(study, grid, device_speed(grid, view), devices);
+}
+
+void write_plan(const Study& study, const Grid& grid, const Plan& plan) {
+  files().make_folder(study.out);
+  write_file(study.out / "study.toml", study_toml(study));
+  write_file(study.out / "plan.json", plan_json(study, grid, plan).dump(1) + "\n");
+}
+
+void run_plan(const Args& args) {
+  const Study study = load(args);
+  const Grid grid = open_grid(study, true);
+  const Plan plan = plan_of(study, grid, args);
+  write_plan(study, grid, plan);
+  if (!plan.refused.empty()) fail(Exit::usage, "{}", plan.refused);
+  print_result(args, plan_json(study, grid, plan),
+               text_table(plan_rows(grid, plan)) + plan_text(study, grid, plan));
+}
+
+// States as the run directories and the store tell them.
+StudyView view_of(const Study& study, const Grid& grid, const StoreState& store) {
+  std::vector<std::string> running;
+  if (live_controller(study.out))
+    for (const auto& [id, trial] : store.trials)
+      if (trial.state == "submitting" || trial.state == "submitted") running.push_back(id);
+  ResultCache cache;
+  return look(study, grid, store, running, cache);
+}
+
+void run_status(const Args& args) {
+  const Study study = load(args);
+  if (args.has("--repair"))
+    for (const std::string& file : repair_store(study.out / "store"))
+      say("store/{} is damaged and was moved aside; the run directories tell the rest", file);
+  const Grid grid = open_grid(study, false);
+  const StoreState store = read_store(study.out / "store").state;
+  const StudyView view = view_of(study, grid, store);
+  if (std::filesystem::exists(study.out)) {
+    write_file(study.out / "trials.csv", csv_text(trials_table(study, grid, view, store)));
+    StudyResults results = results_of(study, grid, view, store);
+    write_file(study.out / "cells.csv", csv_text(cells_table(results.cells)));
+  }
+  print_result(args, status_json(study, grid, view),
+               text_table(status_rows(grid, view)) + status_text(study, grid, view));
+}
+
+// Tables, figures and the page; what they say.
+StudyResults write_report(const Study& study, const Grid& grid, const StudyView& view,
+                          const StoreState& store) {
+  const StudyResults results = results_of(study, grid, view, store);
+  files().make_folder(study.out);
+  write_tables(study, results);
+  write_file(study.out / "report.html", report_html(study, grid, view, results));
+  return results;
+}
+
+void run_report(const Args& args) {
+  const Study study = load(args);
+  const Grid grid = open_grid(study, false);
+  const StoreState store = read_store(study.out / "store").state;
+  const StudyView view = view_of(study, grid, store);
+  const StudyResults results = write_report(study, grid, view, store);
+  print_result(args, report_json(study, results),
+               join(results.verdicts, "\n") + "\n" + (study.out / "report.html").string() + "\n");
+}
+
+// Says what ended, and keeps the live line.
+class Progress {
+ public:
+  Progress(const Study& study, const Grid& grid) : study_(study), grid_(grid) {}
+
+  void show(const StudyView& view) {
+    size_t ended = 0;
+    std::vector<std::string> running;
+    for (const TrialView& t : view.trials) {
+      const Cell& cell = grid_.cells[t.trial.cell];
+      if (t.state == "running") running.push_back(fmt::format("{} lr {:g}", cell.name, t.trial.lr));
+      if (!t.result) continue;
+      ++ended;
+      if (said_.insert(t.trial.run_id).second && !first_)
+        say("{}  lr {:g}{}  {}", cell.name, t.trial.lr,
+            t.repeat ? fmt::format("  seed {}", t.trial.seed) : "",
+            t.state == "done" ? fmt::format("held-out loss {:.4f}", t.result->loss) : t.state);
+    }
+    if (first_ && ended) say("{} trials are there already", ended);
+    first_ = false;
+    const double all = static_cast<double>(ended) + remaining_trials(study_, grid_, view);
+    const auto eta = remaining_seconds(study_, grid_, view);
+    live(fmt::format("study {}  {}/{:.0f} trials{}  running {}", study_.name, ended, all,
+                     eta ? "  ETA " + duration_text(*eta) : "", join(running, ", ")));
+  }
+
+ private:
+  const Study& study_;
+  const Grid& grid_;
+  std::set<std::string> said_;
+  bool first_ = true;
+};
+
+void run_run(const Args& args) {
+  catch_stop_signals();
+  const Study study = load(args);
+  const Grid grid = open_grid(study, true);
+  const Plan plan = plan_of(study, grid, args);
+  if (!plan.refused.empty()) {
+    write_plan(study, grid, plan);
+    fail(Exit::usage, "{}", plan.refused);
+  }
+  Progress progress(study, grid);
+  RunOptions options;
+  options.program = executable_path().string();
+  options.threads_per_slot = threads_per_slot(study, args);
+  options.begun = [&] {
+    write_plan(study, grid, plan);
+    for (const std::string& warning : plan.warnings) warn("{}", warning);
+  };
+  options.progress = [&](const StudyView& view) { progress.show(view); };
+  const auto executor = local_executor(static_cast<size_t>(study.slots));
+  const RunOutcome outcome = run_study(study, grid, *executor, options);
+  end_live();
+  const StoreState store = read_store(study.out / "store").state;
+  const StudyView view = view_of(study, grid, store);
+  const StudyResults results = write_report(study, grid, view, store);
+  if (outcome == RunOutcome::stopped)
+    fail(Exit::preempted, "study {} stopped; the same command goes on", study.name);
+  Json document = status_json(study, grid, view);
+  document.set("verdicts", Json(results.verdicts));
+  document.set("report", (study.out / "report.html").string());
+  print_result(args, document,
+               text_table(status_rows(grid, view)) + status_text(study, grid, view) +
+                   join(results.verdicts, "\n") + "\n" + (study.out / "report.html").string() +
+                   "\n");
+}
+
+std::vector<Option> options_of() {
+  return {{"STUDY.toml", "", "the file of the study", Option::Times::once},
+          {"--out", "DIR", "folder of the study; default: studies/NAME"}};
+}
+
+}  // namespace
+
+std::vector<Command> study_commands() {
+  std::vector<Option> status = options_of();
+  status.push_back({"--repair", "", "move damaged store files aside; run directories are kept"});
+  return {
+      {"study plan", "cells, trials and cost of a study, before anything runs",
+       "nfscale study plan configs/demo/study.toml", options_of(), run_plan},
+      {"study run", "runs what is missing of a study; the same command goes on after any stop",
+       "nfscale study run configs/demo/study.toml --out studies/demo", options_of(), run_run},
+      {"study status", "the cells of a study and their best rates",
+       "nfscale study status configs/demo/study.toml --out studies/demo", status, run_status},
+      {"study report", "verdicts, tables and figures of a study as one page",
+       "nfscale study report configs/demo/study.toml --out studies/demo", options_of(), run_report},
+  };
+}
+
+}  // namespace nfscale

@@ -1,0 +1,43 @@
+// The report of a study as one page that needs no network: verdicts first, then figures with the
+// tables behind them. It also works while the study runs.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "study/figure.h"
+#include "study/plan.h"
+#include "study/trials.h"
+
+namespace nfscale {
+
+// All that is made of a study at a moment.
+struct StudyResults {
+  std::vector<CellRow> cells;
+  Csv trials;
+  FrontierFit fit;
+  std::vector<Figure> figures;
+  std::vector<std::string> verdicts;  // plain sentences
+  std::vector<std::string> limits;    // what the study cannot say
+  Json fits;                          // fits.json
+};
+
+StudyResults results_of(const Study& study, const Grid& grid, const StudyView& view,
+                        const StoreState& store);
+
+// trials.csv, cells.csv, fits.json and figures/ in the folder of the study.
+void write_tables(const Study& study, const StudyResults& results);
+
+std::string report_html(const Study& study, const Grid& grid, const StudyView& view,
+                        const StudyResults& results);
+
+// The verdicts and the numbers of every figure.
+Json report_json(const Study& study, const StudyResults& results);
+
+// {"cells", "trials", "eta_s"} of `study status`.
+Json status_json(const Study& study, const Grid& grid, const StudyView& view);
+// Models down, epochs across; a state in each place.
+std::vector<std::vector<std::string>> status_rows(const Grid& grid, const StudyView& view);
+std::string status_text(const Study& study, const Grid& grid, const StudyView& view);
+
+}  // namespace nfscale
