@@ -84,13 +84,12 @@ Touch touch(const Curve2& q, double s) {
 
 // Variance of the heights of the curves that are touched inside their range; infinite below three.
 double spread(const std::vector<Curve2>& curves, double s) {
-  double sum = 0, square = 0;
+  double sum = 0;
   size_t n = 0;
   for (const Curve2& q : curves) {
     const Touch t = touch(q, s);
     if (!t.inside) continue;
     sum += t.offset;
-    square += t.offset * t.offset;
     ++n;
   }
   if (n < kMinModels) return INFINITY;
@@ -206,26 +205,31 @@ std::string number(double v) {
 // What keeps a study from having a law, in words.
 std::string missing(const std::vector<CellRow>& cells,
                     const std::map<std::string, size_t>& usable) {
-  std::map<std::string, std::vector<std::string>> waiting;
   std::map<std::string, size_t> planned;
+  std::vector<std::string> waiting;
   for (const CellRow& c : cells) {
     ++planned[c.model];
-    if (std::isnan(c.loss)) waiting[c.model].push_back(c.cell);
+    if (std::isnan(c.loss)) waiting.push_back(c.cell);
   }
   std::vector<std::string> parts;
   for (const auto& [model, n] : planned) {
     const auto found = usable.find(model);
     const size_t have = found == usable.end() ? 0 : found->second;
     if (have >= kMinBudgets) continue;
-    std::string part = fmt::format("{} has {} of {} budgets", model, have, kMinBudgets);
-    if (!waiting[model].empty()) part += " (waits for " + join(waiting[model], ", ") + ")";
-    if (n < kMinBudgets) part += fmt::format(" (the grid gives it {})", n);
-    parts.push_back(part);
+    parts.push_back(fmt::format("{} has {}", model, have) +
+                    (n < kMinBudgets ? fmt::format(" (of {} in the grid)", n) : ""));
   }
   std::string text = fmt::format("No law yet: it takes {} models with {} epoch budgets each",
                                  kMinModels, kMinBudgets);
   if (planned.size() < kMinModels) text += fmt::format("; the grid has {} models", planned.size());
-  if (!parts.empty()) text += "; " + join(parts, "; ");
+  if (!parts.empty()) text += "; " + join(parts, ", ");
+  constexpr size_t kShown = 4;
+  if (!waiting.empty()) {
+    const size_t more = waiting.size() > kShown ? waiting.size() - kShown : 0;
+    waiting.resize(waiting.size() - more);
+    text += "; waits for " + join(waiting, ", ");
+    if (more) text += fmt::format(" and {} more", more);
+  }
   return text + ".";
 }
 

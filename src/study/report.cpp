@@ -154,8 +154,8 @@ std::vector<std::string> verdicts_of(const Grid& grid, const StudyView& view,
   if (fit.method == "tangent") {
     std::vector<std::string> best;
     for (const TouchPoint& t : fit.law->touches)
-      best.push_back(
-          fmt::format("{} at {:.3g} epochs ({:.3g} {})", t.model, t.epochs, t.compute, fit.axis));
+      best.push_back(fmt::format("{} at {} epochs ({} {})", t.model, plain_number(t.epochs),
+                                 plain_number(t.compute), fit.axis));
     verdicts.push_back("Best epoch budget of each model: " + join(best, ", ") + ".");
   }
   size_t with = 0, certified = 0, frontier = 0, trials = 0;

@@ -113,7 +113,7 @@ class Runner {
   }
 
   void start_more() {
-    for (const TrialView& t : view_.trials) {
+    for (TrialView& t : view_.trials) {
       if (t.state != "planned" && t.state != "running") continue;
       if (running_.size() >= executor_.slots()) return;
       const std::string& id = t.trial.run_id;
@@ -123,6 +123,7 @@ class Runner {
         continue;
       if (!within_budget()) return;
       start(t);
+      t.state = "running";
     }
   }
 

@@ -52,6 +52,7 @@ class Search {
   Search(const SearchSettings& settings, const std::vector<SearchCell>& cells)
       : s_(settings), cells_(cells), curves_(cells.size()), edge_(cells.size()) {
     result_.cells.resize(cells.size());
+    for (size_t c = 0; c < cells.size(); ++c) place_[{cells[c].i, cells[c].j}] = c;
   }
 
   SearchResult run() {
@@ -113,9 +114,9 @@ class Search {
 
   // The neighbour at (i, j) if it has a finite loss.
   const Curve* neighbour(int i, int j) const {
-    for (size_t c = 0; c < cells_.size(); ++c)
-      if (cells_[c].i == i && cells_[c].j == j)
-        return curves_[c].any_finite() ? &curves_[c] : nullptr;
+    const auto found = place_.find({i, j});
+    if (found != place_.end() && curves_[found->second].any_finite())
+      return &curves_[found->second];
     return nullptr;
   }
 
@@ -340,6 +341,7 @@ class Search {
   const SearchSettings& s_;
   const std::vector<SearchCell>& cells_;
   std::vector<Curve> curves_;
+  std::map<std::pair<int, int>, size_t> place_;  // by i, j
   std::vector<bool> edge_;
   SearchResult result_;
 };
