@@ -46,6 +46,21 @@ template <class Term>
     for (int64_t i = 0; i < n; ++i)                                                              \
       out[i] = static_cast<T>(factor * (static_cast<double>(a[i]) - a_shift) -                   \
                               back * (static_cast<double>(x[i]) - x_shift));                     \
+  }                                                                                              \
+  NFSCALE_CLONES void row_sgd(T* p, T* m, T* average, const T* g, double factor,                 \
+                              const SgdNumbers& numbers, int64_t n) {                            \
+    const T f = static_cast<T>(factor), wd = static_cast<T>(numbers.decay);                      \
+    const T mu = static_cast<T>(numbers.momentum), lr = static_cast<T>(numbers.rate);            \
+    const T own = static_cast<T>(numbers.nesterov ? 1 : 0);                                      \
+    const T carried = numbers.nesterov ? mu : static_cast<T>(1);                                 \
+    for (int64_t i = 0; i < n; ++i) {                                                            \
+      const T grad = f * g[i] + wd * p[i];                                                       \
+      m[i] = mu * m[i] + grad;                                                                   \
+      p[i] -= lr * (own * grad + carried * m[i]);                                                \
+    }                                                                                            \
+    if (!average) return;                                                                        \
+    const T keep = static_cast<T>(numbers.ema_keep), add = static_cast<T>(1 - numbers.ema_keep); \
+    for (int64_t i = 0; i < n; ++i) average[i] = keep * average[i] + add * p[i];                 \
   }
 
 NFSCALE_ROWS(float)

@@ -23,4 +23,16 @@ void row_combine(float* out, const float* a, double factor, double a_shift, cons
 void row_combine(double* out, const double* a, double factor, double a_shift, const double* x,
                  double back, double x_shift, int64_t n);
 
+// The settings of an update that are one number for a whole parameter.
+struct SgdNumbers {
+  double decay = 0, momentum = 0.9, rate = 0, ema_keep = 0;
+  bool nesterov = true;
+};
+// g' = factor g + decay p; m = momentum m + g'; p -= rate (g' + momentum m), or rate m without
+// Nesterov; average = ema_keep average + (1 - ema_keep) p where there is one.
+void row_sgd(float* p, float* m, float* average, const float* g, double factor,
+             const SgdNumbers& numbers, int64_t n);
+void row_sgd(double* p, double* m, double* average, const double* g, double factor,
+             const SgdNumbers& numbers, int64_t n);
+
 }  // namespace nfscale

@@ -14,29 +14,50 @@ bool decays(const std::string& name) {
   return !name.ends_with(".bias") && !name.ends_with("gain");
 }
 
-// The sum over a tensor in pieces of a fixed size, so that the number of threads changes no bit.
-double tensor_squares(const at::Tensor& t) {
-  constexpr int64_t kPiece = 65536;
-  const int64_t pieces = (t.numel() + kPiece - 1) / kPiece;
-  std::vector<double> sums(static_cast<size_t>(pieces));
-  AT_DISPATCH_FLOATING_TYPES(t.scalar_type(), "tensor_squares", [&] {
-    const scalar_t* values = t.const_data_ptr<scalar_t>();
-    at::parallel_for(0, pieces, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i)
-        sums[static_cast<size_t>(i)] =
-            row_squares(values + i * kPiece, 0, std::min(kPiece, t.numel() - i * kPiece));
-    });
-  });
-  double sum = 0;
-  for (const double s : sums) sum += s;
-  return sum;
-}
-
 int64_t units_of(const at::Tensor& p, const std::string& rule) {
   int64_t wide = 0;
   for (const int64_t side : p.sizes()) wide += side > 1;
   const bool whole = rule == "timm" ? p.dim() <= 1 : wide <= 1;
   return whole ? 1 : p.size(0);
+}
+
+// The squares of a unit's numbers. A unit may be a whole tensor: then its pieces are shared among
+// the threads, always the same ones, so that their number changes no bit.
+constexpr int64_t kPiece = 65536;
+
+// Calls work(unit, begin, end) for pieces of the units, in parallel; a unit shorter than a piece is
+// one.
+template <class Work>
+void for_pieces(int64_t units, int64_t n, const Work& work) {
+  const int64_t pieces = (n + kPiece - 1) / kPiece;
+  at::parallel_for(0, units * pieces, std::max<int64_t>(1, 32768 / std::min(n, kPiece)),
+                   [&](int64_t begin, int64_t end) {
+                     for (int64_t i = begin; i < end; ++i) {
+                       const int64_t from = i % pieces * kPiece;
+                       work(i / pieces, i, from, std::min(n, from + kPiece));
+                     }
+                   });
+}
+
+std::vector<double> unit_squares(const at::Tensor& t, int64_t units) {
+  const int64_t n = t.numel() / units, pieces = (n + kPiece - 1) / kPiece;
+  std::vector<double> parts(static_cast<size_t>(units * pieces)), sums(static_cast<size_t>(units));
+  AT_DISPATCH_FLOATING_TYPES(t.scalar_type(), "unit_squares", [&] {
+    const scalar_t* values = t.const_data_ptr<scalar_t>();
+    for_pieces(units, n, [&](int64_t unit, int64_t piece, int64_t from, int64_t to) {
+      parts[static_cast<size_t>(piece)] = row_squares(values + unit * n + from, 0, to - from);
+    });
+  });
+  for (size_t i = 0; i < parts.size(); ++i) sums[i / static_cast<size_t>(pieces)] += parts[i];
+  return sums;
+}
+
+// limit / norm where the norm is above the limit, else 1; a norm that is not a number stays
+// unclipped.
+double clip_factor(double weight_squares, double gradient_squares, double threshold, double eps) {
+  const double limit = threshold * std::max(std::sqrt(weight_squares), eps),
+               norm = std::sqrt(gradient_squares);
+  return norm > limit ? limit / std::max(norm, 1e-6) : 1;
 }
 
 }  // namespace
@@ -72,92 +93,76 @@ Optimizer::Optimizer(std::vector<Param> params, const std::vector<at::Tensor>& w
   }
 }
 
+UnitNorms unit_norms(const at::Tensor& p, const at::Tensor& g, const std::string& rule) {
+  const int64_t units = units_of(p, rule);
+  return {unit_squares(p, units), unit_squares(g, units)};
+}
+
 std::pair<int64_t, int64_t> adaptive_clip(const at::Tensor& p, at::Tensor g, double threshold,
                                           double eps, const std::string& rule) {
-  const int64_t units = units_of(p, rule), n = p.numel() / units;
-  std::vector<uint8_t> cut(static_cast<size_t>(units));
-  AT_DISPATCH_FLOATING_TYPES(p.scalar_type(), "adaptive_clip", [&] {
-    const scalar_t* weights = p.const_data_ptr<scalar_t>();
-    scalar_t* grads = g.data_ptr<scalar_t>();
-    at::parallel_for(0, units, std::max<int64_t>(1, 16384 / n), [&](int64_t begin, int64_t end) {
-      for (int64_t u = begin; u < end; ++u) {
-        const double limit =
-            threshold * std::max(std::sqrt(row_squares(weights + u * n, 0, n)), eps);
-        const double norm = std::sqrt(row_squares(grads + u * n, 0, n));
-        if (!(norm > limit)) continue;
-        cut[static_cast<size_t>(u)] = 1;
-        const double factor = limit / std::max(norm, 1e-6);
-        row_scale(grads + u * n, grads + u * n, factor, 0, n);
-      }
+  const UnitNorms norms = unit_norms(p, g, rule);
+  const auto units = static_cast<int64_t>(norms.weight.size()), n = p.numel() / units;
+  int64_t cut = 0;
+  for (int64_t u = 0; u < units; ++u) {
+    const double factor = clip_factor(norms.weight[static_cast<size_t>(u)],
+                                      norms.gradient[static_cast<size_t>(u)], threshold, eps);
+    if (factor == 1) continue;
+    ++cut;
+    AT_DISPATCH_FLOATING_TYPES(p.scalar_type(), "adaptive_clip", [&] {
+      scalar_t* row = g.data_ptr<scalar_t>() + u * n;
+      row_scale(row, row, factor, 0, n);
     });
-  });
-  return {std::count(cut.begin(), cut.end(), 1), units};
+  }
+  return {cut, units};
 }
 
-StepStats Optimizer::clip(const std::vector<at::Tensor>& weights) const {
-  StepStats stats;
-  double sum = 0;
-  for (const at::Tensor& w : weights)
-    if (w.grad().defined()) sum += tensor_squares(w.grad());
-  stats.grad_norm = std::sqrt(sum);
-  if (!std::isfinite(stats.grad_norm)) return stats;
+StepStats Optimizer::clip(const std::vector<at::Tensor>& weights) {
+  double before = 0, after = 0;
   int64_t cut = 0, units = 0;
-  for (size_t i = 0; i < weights.size(); ++i) {
-    if (!clipped_[i] || !weights[i].grad().defined()) continue;
-    const auto [c, u] = adaptive_clip(weights[i], weights[i].grad(), settings_.agc,
-                                      settings_.agc_eps, settings_.agc_rule);
-    cut += c;
-    units += u;
-  }
-  stats.agc_clipped = units ? static_cast<double>(cut) / static_cast<double>(units) : 0;
-  if (settings_.clip_norm > 0) {
-    double after = 0;
-    for (const at::Tensor& w : weights)
-      if (w.grad().defined()) after += tensor_squares(w.grad());
-    const double factor = settings_.clip_norm / std::max(std::sqrt(after), 1e-12);
-    if (factor < 1)
-      for (const at::Tensor& w : weights)
-        if (w.grad().defined()) w.grad().mul_(factor);
-  }
-  return stats;
-}
-
-void Optimizer::step(const std::vector<at::Tensor>& weights, double lr) {
-  const at::NoGradGuard no_grad;
+  factors_.assign(weights.size(), {});
   for (size_t k = 0; k < weights.size(); ++k) {
     if (!weights[k].grad().defined()) continue;
-    const std::string& name = params_[k].name;
-    const double decay = !decays(name)              ? 0
-                         : name == "head.fc.weight" ? settings_.head_weight_decay
-                                                    : settings_.weight_decay;
-    AT_DISPATCH_FLOATING_TYPES(weights[k].scalar_type(), "sgd_step", [&] {
-      const auto wd = static_cast<scalar_t>(decay), mu = static_cast<scalar_t>(settings_.momentum),
-                 rate = static_cast<scalar_t>(lr);
-      const bool nesterov = settings_.nesterov;
-      scalar_t *p = weights[k].data_ptr<scalar_t>(), *m = momentum[k].data_ptr<scalar_t>();
-      const scalar_t* grads = weights[k].grad().const_data_ptr<scalar_t>();
-      at::parallel_for(0, weights[k].numel(), 16384, [=](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) {
-          const scalar_t g = grads[i] + wd * p[i];
-          m[i] = mu * m[i] + g;
-          p[i] -= rate * (nesterov ? g + mu * m[i] : m[i]);
-        }
-      });
-    });
+    const UnitNorms norms = unit_norms(weights[k], weights[k].grad(), settings_.agc_rule);
+    for (size_t u = 0; u < norms.gradient.size(); ++u) {
+      const double factor = clipped_[k] ? clip_factor(norms.weight[u], norms.gradient[u],
+                                                      settings_.agc, settings_.agc_eps)
+                                        : 1;
+      factors_[k].push_back(factor);
+      before += norms.gradient[u];
+      after += factor * factor * norms.gradient[u];
+      cut += factor < 1;
+    }
+    if (clipped_[k]) units += static_cast<int64_t>(norms.gradient.size());
   }
+  if (settings_.clip_norm > 0 && std::sqrt(after) > settings_.clip_norm)
+    for (auto& of_parameter : factors_)
+      for (double& factor : of_parameter) factor *= settings_.clip_norm / std::sqrt(after);
+  return {.grad_norm = std::sqrt(before),
+          .agc_clipped = units ? static_cast<double>(cut) / static_cast<double>(units) : 0};
 }
 
-void update_ema(const std::vector<at::Tensor>& average, const std::vector<at::Tensor>& weights,
-                double decay, uint64_t step) {
-  const auto t = static_cast<double>(step);
-  const double d = std::min(decay, (1 + t) / (10 + t));
+void Optimizer::step(const std::vector<at::Tensor>& weights, double lr, const Ema& ema,
+                     uint64_t t) {
+  const auto number = static_cast<double>(t);
   for (size_t k = 0; k < weights.size(); ++k) {
-    AT_DISPATCH_FLOATING_TYPES(weights[k].scalar_type(), "update_ema", [&] {
-      const auto keep = static_cast<scalar_t>(d), add = static_cast<scalar_t>(1 - d);
-      scalar_t* a = average[k].data_ptr<scalar_t>();
-      const scalar_t* p = weights[k].const_data_ptr<scalar_t>();
-      at::parallel_for(0, weights[k].numel(), 16384, [=](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) a[i] = keep * a[i] + add * p[i];
+    if (factors_[k].empty()) continue;
+    const std::string& name = params_[k].name;
+    const double decay =
+        name == "head.fc.weight" ? settings_.head_weight_decay : settings_.weight_decay;
+    const SgdNumbers numbers{.decay = decays(name) ? decay : 0,
+                             .momentum = settings_.momentum,
+                             .rate = lr,
+                             .ema_keep = std::min(ema.decay, (1 + number) / (10 + number)),
+                             .nesterov = settings_.nesterov};
+    const auto units = static_cast<int64_t>(factors_[k].size()), n = weights[k].numel() / units;
+    AT_DISPATCH_FLOATING_TYPES(weights[k].scalar_type(), "sgd_step", [&] {
+      scalar_t *p = weights[k].data_ptr<scalar_t>(), *m = momentum[k].data_ptr<scalar_t>();
+      scalar_t* average = ema.average.empty() ? nullptr : ema.average[k].data_ptr<scalar_t>();
+      const scalar_t* g = weights[k].grad().const_data_ptr<scalar_t>();
+      for_pieces(units, n, [&](int64_t unit, int64_t, int64_t from, int64_t to) {
+        const int64_t at = unit * n + from;
+        row_sgd(p + at, m + at, average ? average + at : nullptr, g + at,
+                factors_[k][static_cast<size_t>(unit)], numbers, to - from);
       });
     });
   }

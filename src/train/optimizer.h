@@ -32,37 +32,47 @@ struct StepStats {
   double agc_clipped = 0;  // share of the clipped units among those that may be clipped
 };
 
+// The average of the weights that a step also updates: average <- d average + (1 - d) weights with
+// d = min(decay, (1 + t) / (10 + t)) of step t = 0, 1, ...
+struct Ema {
+  std::vector<at::Tensor> average;  // parallel to the weights; empty: off
+  double decay = 0;
+};
+
 class Optimizer {
  public:
   // Exit::usage for a pattern of agc_exclude that fits no parameter.
   Optimizer(std::vector<Param> params, const std::vector<at::Tensor>& weights,
             OptimizerSettings settings);
 
-  // Clips the gradients of `weights` in place; a weight without a gradient is passed over. NaN is
-  // not hidden: where any gradient is not finite, grad_norm is not either, and nothing is clipped.
-  StepStats clip(const std::vector<at::Tensor>& weights) const;
+  // Decides by how much the gradients of `weights` are clipped, and leaves them as they are. A
+  // weight without a gradient is passed over. NaN is not hidden: where any gradient is not finite,
+  // grad_norm is not either.
+  StepStats clip(const std::vector<at::Tensor>& weights);
 
-  // Decay, momentum and step; to be called after clip().
-  void step(const std::vector<at::Tensor>& weights, double lr);
+  // Clipping as decided by clip(), decay, momentum, step and average, in one pass.
+  void step(const std::vector<at::Tensor>& weights, double lr, const Ema& ema = {}, uint64_t t = 0);
 
   std::vector<at::Tensor> momentum;  // parallel to the weights
 
  private:
   std::vector<Param> params_;
   OptimizerSettings settings_;
-  std::vector<bool> clipped_;  // by parameter: AGC applies
+  std::vector<bool> clipped_;                 // by parameter: AGC applies
+  std::vector<std::vector<double>> factors_;  // by parameter and unit: what clip() decided
 };
 
-// Clips the gradient `g` of `p` unit by unit; returns {clipped units, units}. Rule "deepmind" takes
-// a tensor with at most one side above 1 as one unit, "timm" one with at most one dimension;
-// otherwise every row of the first dimension is one. limit = threshold * max(|p|, eps), |.|
-// Euclidean.
+// Units of adaptive clipping: rule "deepmind" takes a tensor with at most one side above 1 as one
+// unit, "timm" one with at most one dimension; otherwise every row of the first dimension is one.
+struct UnitNorms {
+  std::vector<double> weight, gradient;  // squares of the Euclidean norms
+};
+UnitNorms unit_norms(const at::Tensor& p, const at::Tensor& g, const std::string& rule);
+
+// Clips the gradient `g` of `p` unit by unit in place: limit = threshold * max(|p|, eps).
+// {clipped units, units}
 std::pair<int64_t, int64_t> adaptive_clip(const at::Tensor& p, at::Tensor g, double threshold,
                                           double eps, const std::string& rule);
-
-// average <- d * average + (1 - d) * weights with d = min(decay, (1 + step) / (10 + step)).
-void update_ema(const std::vector<at::Tensor>& average, const std::vector<at::Tensor>& weights,
-                double decay, uint64_t step);
 
 // `pattern` with * for any characters and ? for one.
 bool glob_matches(std::string_view pattern, std::string_view text);

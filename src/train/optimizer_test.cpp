@@ -87,7 +87,7 @@ TEST(Optimizer, ClipNormBoundsTheWholeGradientAfterAdaptiveClipping) {
   b.mutable_grad() = at::full({9}, 4.0f);
   Optimizer optimizer(
       {{"a.bias", {4}, Layer::Kind::conv, 1}, {"b.bias", {9}, Layer::Kind::conv, 1}}, {a, b},
-      {.agc = 0, .clip_norm = 0.5, .agc_exclude = {}});
+      {.momentum = 0, .agc = 0, .clip_norm = 0.5, .nesterov = false, .agc_exclude = {}});
   EXPECT_NEAR(optimizer.clip({a, b}).grad_norm, std::sqrt(36.0 + 144.0), 1e-6);
   EXPECT_NEAR(std::hypot(a.grad().norm().item<double>(), b.grad().norm().item<double>()), 0.5,
               1e-6);
@@ -101,9 +101,15 @@ TEST(Optimizer, APatternThatFitsNothingIsRefused) {
 }
 
 TEST(Ema, WarmsUpWithTheStep) {
-  const at::Tensor average = at::zeros({1}), w = at::ones({1});
-  update_ema({average}, {w}, 0.9999, 0);  // d = 1/10
-  EXPECT_NEAR(average.item<double>(), 0.9, 1e-7);
+  const at::Tensor w = at::ones({1}).requires_grad_();
+  const Ema ema{.average = {at::zeros({1})}, .decay = 0.9999};
+  Optimizer optimizer({{"head.fc.bias", {1}, Layer::Kind::linear, 1}}, {w}, {});
+  w.mutable_grad() = at::zeros({1});
+  optimizer.clip({w});
+  optimizer.step({w}, 0, ema, 0);  // d = 1/10
+  EXPECT_NEAR(ema.average[0].item<double>(), 0.9, 1e-7);
+  optimizer.step({w}, 0, ema, 2);  // d = 3/12
+  EXPECT_NEAR(ema.average[0].item<double>(), 0.9 / 4 + 0.75, 1e-7);
 }
 
 }  // namespace

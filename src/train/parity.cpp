@@ -173,8 +173,8 @@ Results run_train(const Case& c) {
     r["out/eval_logits"] = doubles(c.forward_pass(nullptr));
   }
   Optimizer optimizer(params, c.model.weights, settings_of(c));
-  std::vector<at::Tensor> ema;
-  for (const at::Tensor& w : c.model.weights) ema.push_back(w.detach().clone());
+  Ema ema{.average = {}, .decay = c.optim.at("ema_decay").as_double()};
+  for (const at::Tensor& w : c.model.weights) ema.average.push_back(w.detach().clone());
   const Json::Array& rates = c.optim.at("lr").items();
   for (size_t t = 0; t < rates.size(); ++t) {
     zero_grads(c.model);
@@ -195,13 +195,12 @@ Results run_train(const Case& c) {
         keep(fmt::format("agc/{}/", rule), clipped_grads(c, rule));
     }
     optimizer.clip(c.model.weights);
-    optimizer.step(c.model.weights, rates[t].as_double());
-    update_ema(ema, c.model.weights, c.optim.at("ema_decay").as_double(), t);
+    optimizer.step(c.model.weights, rates[t].as_double(), ema, t);
     keep(step + "param/", c.model.weights);
   }
   const std::string last = fmt::format("step{}/", rates.size());
   keep(last + "momentum/", optimizer.momentum);
-  keep(last + "ema/", ema);
+  keep(last + "ema/", ema.average);
   return r;
 }
 

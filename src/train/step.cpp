@@ -52,8 +52,8 @@ at::Tensor losses_of(const at::Tensor& logits, const at::Tensor& labels, const L
 
 }  // namespace
 
-StepResult train_step(const Model& model, Optimizer& optimizer, const Batch& batch,
-                      const StepSettings& s, double lr) {
+StepResult train_step(const Model& model, Optimizer& optimizer, const Ema& ema, const Batch& batch,
+                      const StepSettings& s, double lr, uint64_t t) {
   StepResult result;
   double total = 0;
   for (const float w : batch.weights) total += static_cast<double>(w);
@@ -82,7 +82,7 @@ StepResult train_step(const Model& model, Optimizer& optimizer, const Batch& bat
   const double started = now_s();
   result.stats = optimizer.clip(model.weights);
   result.finite = std::isfinite(result.loss) && std::isfinite(result.stats.grad_norm);
-  if (result.finite) optimizer.step(model.weights, lr);
+  if (result.finite) optimizer.step(model.weights, lr, ema, t);
   result.update_s = now_s() - started;
   return result;
 }

@@ -24,8 +24,8 @@ struct StepResult {
 };
 
 // Loss and gradient are sums over the slots divided by the sum of the weights of the whole step, so
-// that micro-batches of any sizes give the same.
-StepResult train_step(const Model& model, Optimizer& optimizer, const Batch& batch,
-                      const StepSettings& settings, double lr);
+// that micro-batches of any sizes give the same. `t` counts the steps from 0, for the average.
+StepResult train_step(const Model& model, Optimizer& optimizer, const Ema& ema, const Batch& batch,
+                      const StepSettings& settings, double lr, uint64_t t);
 
 }  // namespace nfscale

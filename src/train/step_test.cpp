@@ -43,7 +43,8 @@ TEST(Step, MicroBatchesOfAnySizeGiveTheSameGradient) {
   double norm = 0;
   for (const int64_t micro : {24, 16, 7, 1}) {
     Toy t = toy(24, 0.5);
-    const StepResult r = train_step(t.model, t.optimizer, t.batch, {{}, at::kFloat, micro, 9}, 0);
+    const StepResult r =
+        train_step(t.model, t.optimizer, {}, t.batch, {{}, at::kFloat, micro, 9}, 0, 0);
     if (micro == 24) {
       for (const at::Tensor& w : t.model.weights) whole.push_back(w.grad().clone());
       norm = r.stats.grad_norm;
@@ -64,7 +65,7 @@ TEST(Step, AStepWithoutAWholePictureChangesNothing) {
   std::fill(t.batch.weights.begin(), t.batch.weights.end(), 0.0f);
   std::vector<at::Tensor> before;
   for (const at::Tensor& w : t.model.weights) before.push_back(w.detach().clone());
-  EXPECT_TRUE(train_step(t.model, t.optimizer, t.batch, {{}, at::kFloat, 4, 0}, 1).empty);
+  EXPECT_TRUE(train_step(t.model, t.optimizer, {}, t.batch, {{}, at::kFloat, 4, 0}, 1, 0).empty);
   for (size_t i = 0; i < before.size(); ++i) EXPECT_TRUE(before[i].equal(t.model.weights[i]));
 }
 
@@ -75,7 +76,7 @@ TEST(Step, APictureOfWeightZeroEntersNoGradient) {
     if (other)
       std::fill(t.batch.pixels.end() - 16 * 16 * 3, t.batch.pixels.end(),
                 100.0f);  // row 3 has weight 0
-    train_step(t.model, t.optimizer, t.batch, {{}, at::kFloat, 4, 0}, 0);
+    train_step(t.model, t.optimizer, {}, t.batch, {{}, at::kFloat, 4, 0}, 0, 0);
     for (const at::Tensor& w : t.model.weights) grads[other].push_back(w.grad());
   }
   for (size_t i = 0; i < grads[0].size(); ++i) EXPECT_TRUE(grads[0][i].equal(grads[1][i]));
@@ -85,7 +86,7 @@ TEST(Step, NotANumberEndsTheStepWithoutAnUpdate) {
   Toy t = toy(4);
   t.batch.pixels[0] = std::numeric_limits<float>::quiet_NaN();
   const at::Tensor before = t.model.weights[0].detach().clone();
-  EXPECT_FALSE(train_step(t.model, t.optimizer, t.batch, {{}, at::kFloat, 4, 0}, 1).finite);
+  EXPECT_FALSE(train_step(t.model, t.optimizer, {}, t.batch, {{}, at::kFloat, 4, 0}, 1, 0).finite);
   EXPECT_TRUE(before.equal(t.model.weights[0]));
 }
 
@@ -93,9 +94,10 @@ TEST(Step, NotANumberEndsTheStepWithoutAnUpdate) {
 TEST(Step, Bf16GradientsAreCloseToThoseOfFloat32) {
   Toy a = toy(16), b = toy(16);
   const double f32 =
-      train_step(a.model, a.optimizer, a.batch, {{}, at::kFloat, 16, 0}, 0).stats.grad_norm;
+      train_step(a.model, a.optimizer, {}, a.batch, {{}, at::kFloat, 16, 0}, 0, 0).stats.grad_norm;
   const double bf16 =
-      train_step(b.model, b.optimizer, b.batch, {{}, at::kBFloat16, 16, 0}, 0).stats.grad_norm;
+      train_step(b.model, b.optimizer, {}, b.batch, {{}, at::kBFloat16, 16, 0}, 0, 0)
+          .stats.grad_norm;
   EXPECT_NEAR(bf16 / f32, 1, 0.05);
   for (const at::Tensor& w : b.model.weights) EXPECT_EQ(w.grad().scalar_type(), at::kFloat);
 }

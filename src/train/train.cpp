@@ -49,7 +49,7 @@ struct Run {
   uint64_t total_steps;
   Schedule schedule;
   Model model;
-  std::vector<at::Tensor> ema;  // empty: off
+  Ema ema;
   Optimizer optimizer;
   Progress progress;
   Metrics metrics;
@@ -64,7 +64,7 @@ at::ScalarType compute_of(const Run& run) {
   return compute_type(run.directory.identity.precision);
 }
 bool averages(const Run& run) {
-  return run.config.ema.decay > 0;
+  return run.ema.decay > 0;
 }
 
 // ---------------------------------------------------------------- state on disk
@@ -96,7 +96,7 @@ void save(Run& run) {
                             .state = state_of(run)};
   content.tensors["model"] = weight_views(run.model, run.model.weights);
   content.tensors["optimizer"] = weight_views(run.model, run.optimizer.momentum);
-  if (averages(run)) content.tensors["ema"] = weight_views(run.model, run.ema);
+  if (averages(run)) content.tensors["ema"] = weight_views(run.model, run.ema.average);
   save_checkpoint(folder, content);
   const Duration& every = run.config.checkpoint.keep_every;
   const auto period =
@@ -115,7 +115,7 @@ void restore(Run& run) {
   const FoundCheckpoint& found = *run.directory.checkpoint;
   load_tensors(run.model, found.folder / "model.safetensors", run.model.weights);
   load_tensors(run.model, found.folder / "optimizer.safetensors", run.optimizer.momentum);
-  if (averages(run)) load_tensors(run.model, found.folder / "ema.safetensors", run.ema);
+  if (averages(run)) load_tensors(run.model, found.folder / "ema.safetensors", run.ema.average);
   Progress& p = run.progress;
   const Json& s = found.state;
   p.g = static_cast<uint64_t>(s.at("g").as_int());
@@ -259,7 +259,7 @@ void count(Run& run, const Batch& batch) {
 // ---------------------------------------------------------------- the run
 Evaluation evaluate_run(const Run& run) {
   Model model = run.model;
-  if (averages(run)) model.weights = run.ema;
+  if (averages(run)) model.weights = run.ema.average;
   return evaluate(model, run.heldout,
                   {.data = run.config.data,
                    .class_names = run.train->classes(),
@@ -281,7 +281,7 @@ void finish(Run& run) {
     run.metrics.write(line);
   }
   write_safetensors(run.directory.path / "model.safetensors", metadata_of(run, averages(run)),
-                    weight_views(run.model, averages(run) ? run.ema : run.model.weights));
+                    weight_views(run.model, averages(run) ? run.ema.average : run.model.weights));
   write_result(run.directory.path, result_of(run, "done", heldout ? &*heldout : nullptr));
   end_live();
   if (heldout)
@@ -315,7 +315,8 @@ void loop(Run& run) {
     const Batch& batch = loader.next();
     report_broken(run, batch);
     const double lr = learning_rate(run.schedule, run.progress.step);
-    const StepResult s = train_step(run.model, run.optimizer, batch, settings, lr);
+    const StepResult s =
+        train_step(run.model, run.optimizer, run.ema, batch, settings, lr, run.progress.step);
     if (!s.finite) {
       write_result(run.directory.path,
                    result_of(run, "diverged", nullptr,
@@ -326,8 +327,6 @@ void loop(Run& run) {
            "clip_norm, may help)",
            run.directory.path.string(), run.progress.step + 1);
     }
-    if (averages(run) && !s.empty)
-      update_ema(run.ema, run.model.weights, run.config.ema.decay, run.progress.step);
     count(run, batch);
     Progress& p = run.progress;
     if (p.losses.size() == kRecentLosses) p.losses.erase(p.losses.begin());
@@ -425,7 +424,7 @@ Run open(LoadedConfig& loaded, const TrainOptions& options) {
           .total_steps = total_steps,
           .schedule = schedule,
           .model = std::move(model),
-          .ema = {},
+          .ema = {.average = {}, .decay = config.ema.decay},
           .optimizer = std::move(optimizer),
           .progress = {.certificate = certificate, .damage = {}, .times = {}, .losses = {}},
           .metrics = {},
@@ -447,7 +446,7 @@ void start(Run& run) {
       init_weights(run.model, static_cast<uint64_t>(c.train.seed));
   }
   if (averages(run))
-    for (const at::Tensor& w : run.model.weights) run.ema.push_back(w.detach().clone());
+    for (const at::Tensor& w : run.model.weights) run.ema.average.push_back(w.detach().clone());
   if (run.directory.checkpoint) restore(run);
   run.metrics = Metrics(run.directory.path, run.progress.step, c.log.tensorboard);
   open_ledger(run);
