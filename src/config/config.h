@@ -3,12 +3,12 @@
 #pragma once
 
 #include <cstdint>
-#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "config/duration.h"
+#include "config/keys.h"
 
 namespace nfscale {
 
@@ -110,25 +110,6 @@ struct Config {
   CheckpointConfig checkpoint;
   LogConfig log;
 };
-
-// What a key may be: a range for each number, or one of some words.
-struct Allowed {
-  double low = -std::numeric_limits<double>::infinity();
-  double high = std::numeric_limits<double>::infinity();
-  bool above_low = false;  // low itself is not allowed
-  std::vector<std::string> words = {};
-  size_t count = 0;  // of the items of a list; 0 is any
-};
-
-inline Allowed at_least(double low) {
-  return {.low = low};
-}
-inline Allowed between(double low, double high) {
-  return {.low = low, .high = high};
-}
-inline Allowed one_of(std::vector<std::string> words) {
-  return {.words = std::move(words)};
-}
 
 // Calls v(key, field, allowed, help) for every key, in the order of the resolved file.
 template <class V, class C>

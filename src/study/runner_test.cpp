@@ -163,35 +163,34 @@ TEST(Runner, KilledAtAnyWriteItGoesOnToTheSameTables) {
   }
   // Torn in the middle of a write while trials go on, and before it while they end too.
   for (const bool at_once : {false, true})
-    for (const bool after : {!at_once})
-      for (int kill = 0;; ++kill) {
-        Bench bench;
-        DyingFiles door;
-        door.left = kill;
-        door.after = after;
-        bool killed = false;
-        size_t starts = 0;
-        {
-          const ScopedFiles scope(door);
-          FakeExecutor executor(bench.grid, 2);
-          executor.at_once = at_once;
-          executor.per_poll = 1;
-          try {
-            bench.run(executor);
-          } catch (const Killed&) {
-            killed = true;
-          }
-          starts = executor.started.size();
-        }
-        if (!killed) break;
+    for (int kill = 0;; ++kill) {
+      Bench bench;
+      DyingFiles door;
+      door.left = kill;
+      door.after = !at_once;
+      bool killed = false;
+      size_t starts = 0;
+      {
+        const ScopedFiles scope(door);
         FakeExecutor executor(bench.grid, 2);
-        ASSERT_EQ(bench.run(executor), RunOutcome::finished);
-        ASSERT_EQ(bench.cells(), whole) << "killed at write " << kill;
-        // What had ended is not started again.
-        if (at_once) {
-          ASSERT_EQ(starts + executor.started.size(), trials) << kill;
+        executor.at_once = at_once;
+        executor.per_poll = 1;
+        try {
+          bench.run(executor);
+        } catch (const Killed&) {
+          killed = true;
         }
+        starts = executor.started.size();
       }
+      if (!killed) break;
+      FakeExecutor executor(bench.grid, 2);
+      ASSERT_EQ(bench.run(executor), RunOutcome::finished);
+      ASSERT_EQ(bench.cells(), whole) << "killed at write " << kill;
+      // What had ended is not started again.
+      if (at_once) {
+        ASSERT_EQ(starts + executor.started.size(), trials) << kill;
+      }
+    }
 }
 
 TEST(Runner, DeletedAndEmptiedResultsComeBackAndNothingElse) {

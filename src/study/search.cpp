@@ -302,12 +302,6 @@ class Search {
         for (CellSearch& cell : result_.cells) cell.frontier = false;
         continue;
       }
-      if (!asked)
-        for (const size_t c : front) {
-          const int b = curves_[c].best();
-          result_.cells[c].certified =
-              curves_[c].got.contains(b - 1) && curves_[c].got.contains(b + 1);
-        }
       return;
     }
   }
@@ -329,6 +323,7 @@ class Search {
     out.loss_vertex = out.loss - out.curvature * d * d;
     out.low = curve.got.contains(b - 1);
     out.high = curve.got.contains(b + 1);
+    out.certified = out.searched && out.low && out.high;
     if (!result_.sigma) return;
     double least = 2 * *result_.sigma * std::sqrt(2.0);
     for (const auto& [k, loss] : curve.got)

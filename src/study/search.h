@@ -61,7 +61,9 @@ struct CellSearch {
   double curvature = 0;  // own where both neighbours are finite, else pooled
   bool own_curvature = false;
   bool low = false, high = false;  // the neighbour below, above was tried and is not better
-  bool certified = false, edge = false, frontier = false;
+  bool certified = false;          // both neighbours were tried and are not better
+  bool edge = false;               // a limit of the search was met
+  bool frontier = false;
   std::optional<int> tie;  // another k that the noise does not tell from the best
 };
 

@@ -15,19 +15,6 @@ namespace {
 
 // ---- keys: one list from which reading and the resolved file follow
 
-template <class T>
-struct IsOptional : std::false_type {};
-template <class T>
-struct IsOptional<std::optional<T>> : std::true_type {};
-
-void check_range(double value, const Allowed& a, const Json& found) {
-  if (value >= a.low && value <= a.high && !(a.above_low && value == a.low)) return;
-  std::string text = a.above_low ? "more than " : "at least ";
-  text += number_text(a.low);
-  if (std::isfinite(a.high)) text += ", at most " + number_text(a.high);
-  fail(Exit::usage, "expected {}, found {}", text, found.dump());
-}
-
 Duration read_epochs(const Json& j) {
   Duration d = {0, Duration::Unit::epochs};
   if (j.is_number())
@@ -42,40 +29,19 @@ Duration read_epochs(const Json& j) {
 
 template <class T>
 void read(const Json& j, T& field, const Allowed& allowed) {
-  if constexpr (IsOptional<T>::value) {
-    typename T::value_type value{};
-    read(j, value, allowed);
-    field = value;
-  } else if constexpr (std::is_same_v<T, bool>) {
-    field = j.as_bool();
-  } else if constexpr (std::is_same_v<T, std::string>) {
+  if constexpr (std::is_same_v<T, Path>) {
     field = j.as_string();
-    const auto& words = allowed.words;
-    if (!words.empty() && std::find(words.begin(), words.end(), field) == words.end())
-      fail(Exit::usage, "expected one of {}, found {} (nearest: {})", join(words, ", "), j.dump(),
-           nearest(field, words));
-  } else if constexpr (std::is_same_v<T, Path>) {
-    field = j.as_string();
-  } else if constexpr (std::is_same_v<T, std::vector<std::string>>) {
-    field.clear();
-    for (const Json& item : j.items()) read(item, field.emplace_back(), allowed);
   } else if constexpr (std::is_same_v<T, std::vector<Duration>>) {
     field.clear();
     for (const Json& item : j.items()) field.push_back(read_epochs(item));
   } else {
-    if constexpr (std::is_same_v<T, int64_t>)
-      field = j.as_int();
-    else
-      field = j.as_double();
-    check_range(static_cast<double>(field), allowed, j);
+    read_value(j, field, allowed);
   }
 }
 
 template <class T>
 Json write(const T& field) {
-  if constexpr (IsOptional<T>::value) {
-    return field ? write(*field) : Json();
-  } else if constexpr (std::is_same_v<T, Path>) {
+  if constexpr (std::is_same_v<T, Path>) {
     return field.string();
   } else if constexpr (std::is_same_v<T, std::vector<Duration>>) {
     Json list = Json::array();
@@ -83,7 +49,7 @@ Json write(const T& field) {
       list.push(d.unit == Duration::Unit::epochs ? Json(d.value) : Json(duration_key_text(d)));
     return list;
   } else {
-    return Json(field);
+    return to_json(field);
   }
 }
 
