@@ -22,7 +22,9 @@ fi
 mkdir -p "$root$(dirname "$bundle")"
 mount --bind /proc "$root/proc"
 mount --bind /dev "$root/dev"
-trap 'umount "$root/dev" "$root/proc"' EXIT
+mount --bind /dev/pts "$root/dev/pts"
+mount --bind /dev/shm "$root/dev/shm"
+trap 'umount "$root"/{dev/shm,dev/pts,dev,proc}' EXIT
 
 # Settings of the host: apt's sources, keys and options (without its hooks), pip's file.
 rm -f "$root/etc/apt/sources.list"

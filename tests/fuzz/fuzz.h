@@ -1,5 +1,6 @@
-// What every fuzzer shares. NAME_fuzz.cpp is built with libFuzzer and run by ./dev check on its seeds
-// in corpus/NAME; it fails on a crash, a sanitizer's finding, and any error but "your input is wrong".
+// What every fuzzer shares. NAME_fuzz.cpp is built with libFuzzer and run by ./dev check on its
+// seeds in corpus/NAME; it fails on a crash, a sanitizer's finding, and any error but "your input
+// is wrong".
 #pragma once
 
 #include <unistd.h>
