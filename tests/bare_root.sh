@@ -17,7 +17,7 @@ export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
 
 if [ ! -e "$root/etc/debian_version" ]; then
   mirror=${MIRROR:-$(sed -n 's/^URIs: *//p' /etc/apt/sources.list.d/debian.sources 2>/dev/null | head -n 1)}
-  debootstrap --variant=minbase bookworm "$root" "${mirror:-http://deb.debian.org/debian}"
+  debootstrap --variant=minbase bookworm "$root" ${mirror:+"$mirror"}
 fi
 mkdir -p "$root$(dirname "$bundle")"
 mount --bind /proc "$root/proc"

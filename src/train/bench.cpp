@@ -25,19 +25,6 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-// Best of several products of 1024 x 1024 matrices, in TFLOP/s.
-double gemm_rate(at::ScalarType type) {
-  const at::NoGradGuard no_grad;
-  const at::Tensor a = at::randn({1024, 1024}).to(type), b = at::randn({1024, 1024}).to(type);
-  double best = 1e9;
-  for (int i = 0; i < 20; ++i) {
-    const double started = now_s();
-    at::mm(a, b);
-    best = std::min(best, now_s() - started);
-  }
-  return 2.0 * 1024 * 1024 * 1024 / best * 1e-12;
-}
-
 Batch made_up_batch(int64_t rows, int64_t size, int64_t classes) {
   Batch batch;
   batch.rows = batch.count = rows;
@@ -51,6 +38,19 @@ Batch made_up_batch(int64_t rows, int64_t size, int64_t classes) {
 }
 
 }  // namespace
+
+double matrix_product_tflops(const std::string& precision) {
+  const at::NoGradGuard no_grad;
+  const at::ScalarType type = compute_type(precision);
+  const at::Tensor a = at::randn({1024, 1024}).to(type), b = at::randn({1024, 1024}).to(type);
+  double best = 1e9;
+  for (int i = 0; i < 8; ++i) {
+    const double started = now_s();
+    at::mm(a, b);
+    best = std::min(best, now_s() - started);
+  }
+  return 2.0 * 1024 * 1024 * 1024 / best * 1e-12;
+}
 
 std::string torch_version() {
   return TORCH_VERSION;
@@ -89,7 +89,7 @@ BenchResult bench_step(const BenchOptions& o) {
   r.update_ms = median(update_ms);
   r.images_per_s = 1e3 * static_cast<double>(o.batch) / r.step_ms;
   r.tflops = 6e-12 * static_cast<double>(model.arch.macs(o.size, o.size)) * r.images_per_s;
-  r.gemm_tflops = gemm_rate(settings.compute);
+  r.gemm_tflops = matrix_product_tflops(o.precision);
   r.mfu = r.tflops / r.gemm_tflops;
   return r;
 }

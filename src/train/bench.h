@@ -21,6 +21,10 @@ struct BenchResult {
 };
 
 BenchResult bench_step(const BenchOptions& options);
+
+// TFLOP/s of the best of several products of 1024 x 1024 matrices, in "bf16" or "f32".
+double matrix_product_tflops(const std::string& precision);
+
 std::string torch_version();
 
 }  // namespace nfscale

@@ -14,6 +14,7 @@
 #include "data/certificate.h"
 #include "data/loader.h"
 #include "model/init.h"
+#include "train/bench.h"
 #include "train/evaluate.h"
 #include "train/metrics.h"
 #include "train/run.h"
@@ -149,10 +150,15 @@ void open_ledger(Run& run) {
 }
 
 // ---------------------------------------------------------------- reports
-Json compute_json(const Run& run) {
+Json compute_json(const Run& run, bool done) {
   const Progress& p = run.progress;
   const int64_t size = run.config.train.image_size, macs = run.model.arch.macs(size, size);
   const double images = static_cast<double>(p.g), typical = p.times.median();
+  const double step_flops = 6.0 * static_cast<double>(macs * run.config.train.batch);
+  // The machine's own rate, measured now: what others do on it slows both alike.
+  Json mfu;
+  if (done && typical > 0)
+    mfu = step_flops / typical / (1e12 * matrix_product_tflops(run.directory.identity.precision));
   return Json::object(
       {{"flops", 6.0 * static_cast<double>(macs) * images},
        {"device", "cpu"},
@@ -160,12 +166,13 @@ Json compute_json(const Run& run) {
        {"device_hours", static_cast<double>(p.step) * typical * run.options.threads / 3600},
        {"step_s", typical},
        {"wall_s", p.wall_s + now_s() - run.started},
-       {"mfu", Json()},
+       {"mfu", mfu},
        {"images_per_s", typical > 0 ? static_cast<double>(run.config.train.batch) / typical : 0}});
 }
 
+// `fault` is what ended a run that was not finished.
 Json result_of(const Run& run, const std::string& status, const Evaluation* heldout,
-               const std::string& reason = "") {
+               const Error* fault = nullptr) {
   const Progress& p = run.progress;
   double loss = 0;
   for (const double l : p.losses) loss += l / static_cast<double>(p.losses.size());
@@ -180,24 +187,33 @@ Json result_of(const Run& run, const std::string& status, const Evaluation* held
        {"model", Json::object({{"name", run.model.arch.name},
                                {"params", run.model.arch.param_count()},
                                {"macs", run.model.arch.macs(size, size)}})},
-       {"compute", compute_json(run)},
-       {"certificate",
-        Json::object(
-            {{"ok", true}, {"sum", p.certificate.sum()}, {"epochs", p.certificate.closed()}})},
+       {"compute", compute_json(run, !fault)},
+       {"certificate", Json::object({{"ok", !fault || fault->code != Exit::defect},
+                                     {"sum", p.certificate.sum()},
+                                     {"epochs", p.certificate.closed()}})},
        {"data", Json::object({{"broken", p.broken},
                               {"fingerprint", run.directory.identity.train_fingerprint}})},
        {"peak_rss_bytes", peak_rss_bytes()},
        {"config_hash", run.directory.id},
        {"seed", run.config.train.seed}});
-  if (!reason.empty()) result.set("reason", reason);
+  if (fault && *fault->what()) result.set("reason", fault->what());
   return result;
 }
 
+// Each broken picture by name, up to a number of lines in every epoch; all are counted.
 void report_broken(Run& run, const Batch& batch) {
+  constexpr uint64_t kLines = 20;
+  Progress& p = run.progress;
   for (const Broken& b : batch.broken) {
-    warn("broken picture: {} in {} at byte {}: {} (slot {} keeps its place with weight 0)",
-         printable(b.key), b.file, b.offset, b.reason, b.slot);
-    ++run.progress.broken;
+    ++p.broken;
+    const uint64_t n = p.damage.broken + static_cast<uint64_t>(&b - batch.broken.data());
+    if (n < kLines)
+      warn("broken picture: {} in {} at byte {}: {} (slot {} keeps its place with weight 0)",
+           printable(b.key), b.file, b.offset, b.reason, b.slot);
+    else if (n == kLines)
+      warn(
+          "more broken pictures in this epoch are counted, not named; nfscale data check lists "
+          "all");
   }
 }
 
@@ -254,6 +270,19 @@ void count(Run& run, const Batch& batch) {
                                     {"broken", batch.broken.size()}})
                           .dump() +
                       "\n");
+}
+
+std::string status_of(Exit code) {
+  switch (code) {
+    case Exit::preempted:
+      return "preempted";
+    case Exit::diverged:
+      return "diverged";
+    case Exit::damaged:
+      return "damaged";
+    default:
+      return "failed";
+  }
 }
 
 // ---------------------------------------------------------------- the run
@@ -317,16 +346,11 @@ void loop(Run& run) {
     const double lr = learning_rate(run.schedule, run.progress.step);
     const StepResult s =
         train_step(run.model, run.optimizer, run.ema, batch, settings, lr, run.progress.step);
-    if (!s.finite) {
-      write_result(run.directory.path,
-                   result_of(run, "diverged", nullptr,
-                             fmt::format("the loss or its gradient was not finite in step {}",
-                                         run.progress.step + 1)));
+    if (!s.finite)
       fail(Exit::diverged,
            "{}: diverged in step {}: the loss or its gradient is not finite (a lower optim.lr, or "
-           "clip_norm, may help)",
+           "optim.clip_norm, may help)",
            run.directory.path.string(), run.progress.step + 1);
-    }
     count(run, batch);
     Progress& p = run.progress;
     if (p.losses.size() == kRecentLosses) p.losses.erase(p.losses.begin());
@@ -476,20 +500,15 @@ void train(LoadedConfig loaded, const TrainOptions& options) {
     finish(run);
   } catch (const Error& e) {
     end_live();
-    if (e.code == Exit::preempted) {
-      write_result(options.out, result_of(run, "preempted", nullptr));
-      fail(Exit::preempted,
-           "{}: stopped after step {} of {}; everything is saved, the same command goes on",
-           options.out.string(), run.progress.step, run.total_steps);
+    try {
+      write_result(options.out, result_of(run, status_of(e.code), nullptr, &e));
+    } catch (const Error&) {  // the disk that failed the run may fail its result too
+      if (e.code == Exit::preempted) throw;
     }
-    if (e.code != Exit::diverged) {
-      try {
-        write_result(options.out, result_of(run, e.code == Exit::damaged ? "damaged" : "failed",
-                                            nullptr, e.what()));
-      } catch (const Error&) {  // the disk that failed the run may fail its result too
-      }
-    }
-    throw;
+    if (e.code != Exit::preempted) throw;
+    fail(Exit::preempted,
+         "{}: stopped after step {} of {}; everything is saved, the same command goes on",
+         options.out.string(), run.progress.step, run.total_steps);
   }
 }
 

@@ -100,7 +100,7 @@ class Case(unittest.TestCase):
 
 class Resume(Case):
     def test_order_after_a_kill_in_the_second_epoch(self):
-        """C19: a loader that went back to the order of epoch 0 trained on some pictures twice."""
+        """modelscope/ms-swift#10050: a loader that went back to the order of epoch 0 trained on some pictures twice."""
         out = self.fresh()
         p = start(out)
         wait_for_steps(p, out, 12)
@@ -111,7 +111,7 @@ class Resume(Case):
         self.assertEqual(result(out)["certificate"]["epochs"], 3)
 
     def test_average_and_weights_are_both_restored(self):
-        """C21: only the EMA was saved, and both were restored from it."""
+        """Megvii-BaseDetection/YOLOX#1318: only the EMA was saved, and both were restored from it."""
         out = self.fresh()
         p = start(out)
         wait_for_steps(p, out, 5)
@@ -126,7 +126,7 @@ class Resume(Case):
         self.assertAlmostEqual(evaluated[0]["loss"], result(out)["heldout"]["loss"], delta=1e-5)
 
     def test_another_duration_is_refused_and_logging_may_change(self):
-        """C23: the duration was changed on resume, and the rate jumped."""
+        """mlfoundations/open_clip#413: the duration was changed on resume, and the rate jumped."""
         out = self.fresh()
         run(out)
         before = digest(out / "model.safetensors")
@@ -138,7 +138,7 @@ class Resume(Case):
         self.assertEqual(json.loads((out / "run.json").read_text())["config"]["log.every"], "2st")
 
     def test_metrics_hold_each_step_once(self):
-        """C25: metrics of before the resume were lost, or steps came twice."""
+        """roboflow/rf-detr#1321: metrics of before the resume were lost, or steps came twice."""
         out = self.fresh()
         p = start(out, checkpoint__every='"10st"')
         wait_for_steps(p, out, 17)
@@ -153,7 +153,7 @@ class Resume(Case):
         self.assertEqual(event_steps(out), STEPS + 1)      # the evaluation is one more
 
     def test_twenty_kills_at_random_moments_change_no_byte(self):
-        """C39: a kill in the middle of a save left half a checkpoint under a final name."""
+        """Lightning-AI/pytorch-lightning#19970: a kill in the middle of a save left half a checkpoint under a final name."""
         out, draw, kills = self.fresh(), random.Random(20231025), 0
         changes = {"checkpoint__every": '"2st"'}
         for _ in range(60):
@@ -173,7 +173,7 @@ class Resume(Case):
         self.assertGreaterEqual(kills, 8)
 
     def test_newest_good_checkpoint_is_taken(self):
-        """C41: the newest checkpoint was broken, and restarts kept trying it."""
+        """marin-community/marin#5386: the newest checkpoint was broken, and restarts kept trying it."""
         stopped = self.fresh("-stopped")
         p = start(stopped)
         wait_for_steps(p, stopped, 15)
@@ -210,7 +210,7 @@ def flip(path):
 
 class Ends(Case):
     def test_gradients_do_not_depend_on_the_micro_batch(self):
-        """C35: the last, smaller group of micro-batches was divided by the size of a full one."""
+        """modelscope/ms-swift#10084: the last, smaller group of micro-batches was divided by the size of a full one."""
         found = {}
         for micro in (24, 16, 7, 1):
             out = self.fresh(f"-{micro}")
@@ -229,7 +229,7 @@ class Ends(Case):
         return p.wait(60)
 
     def test_signals_save_whenever_they_come(self):
-        """C49: the stop flag was looked at only between training steps."""
+        """goodfire-ai/spd#741: the stop flag was looked at only between training steps."""
         def steps(n):
             return lambda out: (lambda p: wait_for_steps(p, out, n))
 

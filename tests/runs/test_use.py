@@ -42,7 +42,7 @@ def train(data, out, heldout=None, want=0):
 
 class Classes(unittest.TestCase):
     def test_classes_are_matched_by_name_never_by_place(self):
-        """C13: folders 1, 2, 10 sort as 1, 10, 2; a model was evaluated with another order."""
+        """pytorch/vision#714: folders 1, 2, 10 sort as 1, 10, 2; a model was evaluated with another order."""
         data, run = folder("numbers", {"1": False, "2": False, "10": False}), ROOT / "numbers-run"
         train(data, run)
         whole = json.loads(nfscale("eval", run, "--data", f"folder:{data}", "--json").stdout)
@@ -56,7 +56,7 @@ class Classes(unittest.TestCase):
         self.assertEqual({t["name"]: t["class"] for t in top}, {"1": 0, "10": 1, "2": 2})      # the order of the bytes
 
     def test_an_empty_class_of_a_heldout_set_moves_no_label(self):
-        """C15: a class without pictures in the validation folder was an error, or moved the labels."""
+        """pytorch/vision#8297: a class without pictures in the validation folder was an error, or moved the labels."""
         data = folder("abc", {"a": False, "b": False, "c": False})
         sets = [folder("with-empty", {"a": False, "b": True, "c": False}), folder("without", {"a": False, "c": False})]
         losses = []
