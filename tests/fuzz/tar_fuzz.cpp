@@ -15,7 +15,7 @@ FUZZ(const uint8_t* data, size_t size) {
     if (m->header < before || m->offset > size || m->size > size - m->offset) __builtin_trap();
     before = m->offset;
   }
-  const File file(data, size);
+  const MemoryFile file(data, size);
   expect_usage([&] {
     const auto source = open_source({"wds:" + file.path().string()});
     for (uint64_t i = 0; i < source->size(); ++i)
