@@ -52,6 +52,15 @@ void run_config(const Args& args) {
   print_result(args, Json::object({{"values", values}}), text);
 }
 
+// What this build or machine cannot do, and what is done instead.
+Json missing_parts() {
+  Json missing = Json::array({Json("CUDA: this is a build for CPUs; --device cuda is refused")});
+  if (cpu_precision() == "f32")
+    missing.push("bfloat16 arithmetic (AVX512-BF16 or AMX): train.precision \"auto\" means f32");
+  if (free_space(".") < size_t{1} << 30) missing.push("disk: less than 1 GB is free here");
+  return missing;
+}
+
 void run_doctor(const Args& args) {
   const Json document = Json::object({{"nfscale", NFSCALE_VERSION},
                                       {"torch", torch_version()},
@@ -61,7 +70,7 @@ void run_doctor(const Args& args) {
                                       {"devices", Json::array({Json("cpu")})},
                                       {"host", host_name()},
                                       {"free_disk_bytes", free_space(".")},
-                                      {"missing", Json::array()}});
+                                      {"missing", missing_parts()}});
   std::string text;
   for (const auto& [key, value] : document.members())
     text += fmt::format("{:<16} {}\n", key, value.is_string() ? value.as_string() : value.dump());

@@ -138,13 +138,6 @@ Json config_json(const Config& config) {
   return object;
 }
 
-Config config_from_json(const Json& values, const std::string& where) {
-  Config config;
-  for (const auto& [key, value] : values.members())
-    if (!value.is_null()) set_key(config, key, value, where);
-  return config;
-}
-
 std::string config_toml(const Config& config) {
   std::string text, table;
   for (const auto& [key, value] : config_values(config)) {

@@ -33,7 +33,6 @@ void set_key(Config& config, const std::string& key, const Json& value, const st
 // Every key in order with its value as JSON; unset optional keys are null.
 std::vector<std::pair<std::string, Json>> config_values(const Config& config);
 Json config_json(const Config& config);  // one object {"model.name": ..., ...}
-Config config_from_json(const Json& values, const std::string& where);
 
 // The resolved file: every set key, grouped in tables, plain TOML.
 std::string config_toml(const Config& config);

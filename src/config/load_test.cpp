@@ -1,6 +1,9 @@
 #include "config/load.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
+
+#include "base/files.h"
 
 namespace nfscale {
 namespace {
@@ -37,7 +40,11 @@ TEST(Config, TheResolvedFileReadsBackToTheSameIdentity) {
       load_config(std::nullopt, {"optim.lr=0.1", "train.duration=0.25ep", "data.train=shapes:"})
           .config;
   resolve(c);
-  const Config again = config_from_json(config_json(c), "test");
+  const Path file =
+      std::filesystem::temp_directory_path() / fmt::format("nfscale-{}.toml", ::getpid());
+  write_file(file, config_toml(c));
+  const Config again = load_config(file, {}).config;
+  std::filesystem::remove(file);
   EXPECT_EQ(config_hash(c, "a", "b"), config_hash(again, "a", "b"));
   EXPECT_NE(config_hash(c, "a", "b"), config_hash(c, "x", "b"));
   Config logged = c;
