@@ -189,7 +189,7 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   return *this;
 }
 
-FileLock::FileLock(Path path, std::string_view what) {
+FileLock::FileLock(const Path& path, std::string_view what) {
   fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
   if (fd_ < 0) fail_io(path, "opening", errno);
   char text[256] = {};

@@ -103,7 +103,7 @@ class MappedFile {
 // Exit::usage naming the holder's host and process where another one holds it.
 class FileLock {
  public:
-  explicit FileLock(Path path, std::string_view what);
+  FileLock(const Path& path, std::string_view what);
   ~FileLock();
   FileLock(FileLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
   FileLock& operator=(FileLock&&) = delete;

@@ -1,6 +1,18 @@
 #include "base/toml.h"
 
 #include <algorithm>
+#include <stdexcept>
+
+namespace {
+// toml++ 3.3 asserts on some malformed headers ("[<key]"), which would end the program.
+struct TomlAssertion : std::runtime_error {
+  TomlAssertion() : std::runtime_error("malformed table header or key") {}
+};
+[[noreturn]] void assertion_failed() {
+  throw TomlAssertion();
+}
+}  // namespace
+#define TOML_ASSERT(condition) ((condition) ? static_cast<void>(0) : assertion_failed())
 #define TOML_EXCEPTIONS 1
 #include <toml++/toml.h>
 
@@ -48,6 +60,8 @@ toml::table parse(std::string_view text, const std::string& name) {
     return toml::parse(text, name);
   } catch (const toml::parse_error& e) {
     fail(Exit::usage, "{}:{}: not TOML: {}", name, e.source().begin.line, e.description());
+  } catch (const TomlAssertion& e) {
+    fail(Exit::usage, "{}: not TOML: {}", name, e.what());
   }
 }
 
@@ -72,9 +86,8 @@ std::vector<TomlEntry> read_toml(const Path& file) {
 
 Json parse_toml_value(std::string_view text) {
   try {
-    const toml::table table = toml::parse("v = " + std::string(text));
+    const toml::table table = parse("v = " + std::string(text), "value");
     if (table.size() == 1) return value_of(*table.get("v"));
-  } catch (const toml::parse_error&) {
   } catch (const Error&) {
   }
   return Json(std::string(text));

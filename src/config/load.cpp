@@ -61,7 +61,9 @@ bool is_table(const std::string& name) {
 }
 
 void apply_file(const Path& file, LoadedConfig& loaded, std::vector<Path>& chain) {
-  const Path canonical = std::filesystem::weakly_canonical(file);
+  std::error_code no_such_place;  // a pipe of the shell has no path of its own
+  Path canonical = std::filesystem::weakly_canonical(file, no_such_place);
+  if (no_such_place) canonical = std::filesystem::absolute(file);
   if (std::find(chain.begin(), chain.end(), canonical) != chain.end())
     fail(Exit::usage, "{}: base leads back to {}: a configuration cannot be its own base",
          chain.back().string(), file.string());

@@ -31,7 +31,8 @@ TEST(Decode, UnusualAndDamagedPicturesEndAsExpected) {
   EXPECT_EQ(seen, 58);
 }
 
-// python-pillow/Pillow#2717: one rule for pictures with a missing part, so that no gray or black filler is trained on.
+// python-pillow/Pillow#2717: one rule for pictures with a missing part, so that no gray or black
+// filler is trained on.
 TEST(Decode, C09TruncatedProgressiveIsBrokenWhereverItIsCut) {
   const std::string whole = read_file(test_data("corrupt/image/progressive.jpg"));
   EXPECT_EQ(decode(whole).broken, "");
@@ -61,7 +62,8 @@ TEST(Decode, C09RestartMarkersOutOfOrderAreDamage) {
   EXPECT_TRUE(decode(whole).broken.starts_with("bad-data")) << decode(whole).broken;
 }
 
-// pytorch/vision#7977: applied by default, left alone if told so; a damaged block never fails a picture.
+// pytorch/vision#7977: applied by default, left alone if told so; a damaged block never fails a
+// picture.
 TEST(Decode, C11OrientationIsAppliedUnlessIgnored) {
   DecodeOptions ignore;
   ignore.exif = false;

@@ -127,15 +127,23 @@ at::Tensor gelu(const at::Tensor& x, Numerics numerics) {
 
 at::Tensor conv_same(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                      int64_t stride, int64_t groups) {
-  const at::Tensor w = weight.to(x.options(), false, false, at::MemoryFormat::ChannelsLast),
-                   b = bias.to(x.scalar_type());
-  const auto [top, bottom] = same_padding(x.size(2), w.size(2), stride);
-  const auto [left, right] = same_padding(x.size(3), w.size(3), stride);
+  at::Tensor w = weight.to(x.options(), false, false, at::MemoryFormat::ChannelsLast);
+  const at::Tensor b = bias.to(x.scalar_type());
+  std::array<int64_t, 2> strides = {stride, stride}, before{}, after{};
+  for (const size_t axis : {0u, 1u}) {
+    const auto side = static_cast<int64_t>(axis) + 2;
+    std::tie(before[axis], after[axis]) = same_padding(x.size(side), w.size(side), stride);
+    if (x.size(side) > 1) continue;
+    // One row of pixels meets one row of the kernel; the others see padding alone. oneDNN 3.13
+    // leaves their gradient uninitialised in bfloat16 with stride 2.
+    w = w.narrow(side, before[axis], 1);
+    before[axis] = after[axis] = 0;
+    strides[axis] = 1;
+  }
   using Sides = at::IntArrayRef;
-  if (top == bottom && left == right)
-    return at::conv2d(x, w, b, Sides{stride, stride}, Sides{top, left}, Sides{1, 1}, groups);
-  const at::Tensor padded = at::constant_pad_nd(x, {left, right, top, bottom});
-  return at::conv2d(padded, w, b, Sides{stride, stride}, Sides{0, 0}, Sides{1, 1}, groups);
+  if (before == after) return at::conv2d(x, w, b, strides, before, Sides{1, 1}, groups);
+  const at::Tensor padded = at::constant_pad_nd(x, {before[1], after[1], before[0], after[0]});
+  return at::conv2d(padded, w, b, strides, Sides{0, 0}, Sides{1, 1}, groups);
 }
 
 at::Tensor shortcut_pool(const at::Tensor& x) {
