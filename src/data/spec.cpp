@@ -57,7 +57,7 @@ std::optional<std::string> Spec::text(const std::string& key) {
 }
 
 std::string Spec::word(const std::string& key, const std::vector<std::string>& allowed) {
-  const std::string value = text(key).value_or(allowed.front());
+  std::string value = text(key).value_or(allowed.front());
   if (std::find(allowed.begin(), allowed.end(), value) == allowed.end())
     fail(Exit::usage, "{}: {}: expected one of {}, found \"{}\" (nearest: {})", printable(whole),
          key, join(allowed, ", "), printable(value), nearest(value, allowed));

@@ -169,7 +169,7 @@ Store::Store(const Path& out)
     say("store/{}: the last record was cut off and is ignored", file);
 }
 
-void Store::append(std::string_view kind, Json record) {
+void Store::append(std::string_view kind, const Json& record) {
   if (!log_) {
     const auto now = std::chrono::steady_clock::now().time_since_epoch().count();
     const std::string nonce =

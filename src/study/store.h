@@ -58,7 +58,7 @@ class Store {
   const StoreState& state() const { return contents_.state; }
   const std::vector<std::string>& torn() const { return contents_.torn; }
   // Adds kind and time, appends durably, and applies.
-  void append(std::string_view kind, Json record);
+  void append(std::string_view kind, const Json& record);
 
  private:
   Path folder_;
