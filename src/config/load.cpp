@@ -206,6 +206,7 @@ void resolve(Config& c) {
   unbuilt(!c.data.augment.randaugment.empty(), "data.augment.randaugment");
   unbuilt(c.data.augment.mixup > 0, "data.augment.mixup");
   unbuilt(c.data.augment.cutmix > 0, "data.augment.cutmix");
+  unbuilt(c.checkpoint.keep_best, "checkpoint.keep_best");
   unbuilt(c.data.scaled_decode, "data.scaled_decode = true");
   unbuilt(!c.data.mixture.empty(), "data.mixture");
   unbuilt(!c.data.exclude.empty(), "data.exclude");
