@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 
 namespace nfscale {
@@ -35,8 +36,10 @@ void catch_stop_signals() {
 bool stop_requested() {
   return stop_flag;
 }
-void request_stop() {
-  stop_flag = true;
+
+double now_s() {
+  const auto since = std::chrono::steady_clock::now().time_since_epoch();
+  return std::chrono::duration<double>(since).count();
 }
 
 size_t peak_rss_bytes() {

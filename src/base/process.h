@@ -15,8 +15,8 @@ namespace nfscale {
 // once. SIGPIPE is ignored.
 void catch_stop_signals();
 bool stop_requested();
-void request_stop();  // as a signal would
 
+double now_s();  // of a clock that never goes back; only differences mean something
 size_t peak_rss_bytes();
 std::string host_name();
 Path executable_path();

@@ -74,21 +74,6 @@ U128 parse_hex128(std::string_view text) {
   return make(half[0], half[1]);
 }
 
-std::array<int64_t, 4> limbs(U128 value) {
-  std::array<int64_t, 4> parts{};
-  for (auto& part : parts) {
-    part = static_cast<int64_t>(value & 0xFFFFFFFFu);
-    value >>= 32;
-  }
-  return parts;
-}
-
-U128 from_limbs(const std::array<int64_t, 4>& parts) {
-  U128 value = 0;
-  for (size_t i = 4; i-- > 0;) value = (value << 32) + static_cast<U128>(parts[i]);
-  return value;
-}
-
 Certificate::Certificate(uint64_t examples, uint32_t repeat)
     : terms_of_epoch_(examples * repeat), repeat_(repeat) {}
 

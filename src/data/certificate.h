@@ -6,7 +6,6 @@
 // with certainty: G^i - G^j is never 0 mod 2^128 for |i - j| < 2^126.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -21,10 +20,6 @@ U128 certificate_term(uint64_t v);
 U128 certificate_sum(uint64_t n);  // of the terms of 0 .. n-1, in O(log n)
 std::string hex128(U128 value);    // 32 digits
 U128 parse_hex128(std::string_view text);
-
-// For sums over processes: four 32-bit limbs that may be added up 2^31 times without a carry.
-std::array<int64_t, 4> limbs(U128 value);
-U128 from_limbs(const std::array<int64_t, 4>& limbs);
 
 class Certificate {
  public:

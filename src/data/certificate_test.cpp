@@ -54,17 +54,10 @@ TEST(Certificate, MoreThanAnEpochHasIsADefect) {
   EXPECT_NE(error_of([&] { c.add(0, 1, 0); }, Exit::defect), "");
 }
 
-TEST(Certificate, LimbsAddUpOverProcesses) {
-  std::array<int64_t, 4> sum{};
-  U128 wanted = 0;
-  for (uint64_t i = 0; i < 1000; ++i) {
-    const U128 term = certificate_term(i * 7919);
-    wanted += term;
-    const auto parts = limbs(term);
-    for (size_t k = 0; k < 4; ++k) sum[k] += parts[k];
-  }
-  EXPECT_EQ(hex128(from_limbs(sum)), hex128(wanted));
-  EXPECT_EQ(hex128(parse_hex128(hex128(wanted))), hex128(wanted));
+TEST(Certificate, ASumReadsBackFromItsText) {
+  U128 sum = 0;
+  for (uint64_t i = 0; i < 1000; ++i) sum += certificate_term(i * 7919);
+  EXPECT_EQ(hex128(parse_hex128(hex128(sum))), hex128(sum));
 }
 
 }  // namespace

@@ -4,8 +4,7 @@
 #include <ATen/ops/randn.h>
 #include <torch/version.h>
 
-#include <chrono>
-
+#include "base/process.h"
 #include "base/random.h"
 #include "config/load.h"
 #include "model/init.h"
@@ -14,10 +13,6 @@
 
 namespace nfscale {
 namespace {
-
-double now_s() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 double median(std::vector<double> values) {
   std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2),

@@ -5,17 +5,12 @@
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
-#include <chrono>
-
+#include "base/process.h"
 #include "base/random.h"
 #include "train/evaluate.h"
 
 namespace nfscale {
 namespace {
-
-double now_s() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 // Draws of the slots [begin, end) of the batch: a function of (seed, slot, block) alone.
 Masks draw_masks(const Arch& arch, const Batch& batch, int64_t begin, int64_t end, uint64_t seed) {

@@ -2,7 +2,6 @@
 
 #include <ATen/Context.h>
 
-#include <chrono>
 #include <ctime>
 
 #include "base/cpu.h"
@@ -24,10 +23,6 @@
 
 namespace nfscale {
 namespace {
-
-double now_s() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 // All of a run that is not a tensor: what state.json holds.
 struct Progress {

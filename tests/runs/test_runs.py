@@ -86,6 +86,15 @@ class Case(unittest.TestCase):
     def fresh(self, name=""):
         return ROOT / (self.id().rsplit(".", 1)[1] + name)
 
+    def killed_at(self, steps, **changes):
+        """The directory of a run that got SIGKILL once so many steps were logged."""
+        out = self.fresh()
+        p = start(out, **changes)
+        wait_for_steps(p, out, steps)
+        p.kill()
+        p.wait()
+        return out
+
     def same_end(self, out, whole=None, steps=STEPS):
         whole = whole or self.whole()
         self.assertEqual(digest(out / "model.safetensors"), digest(whole / "model.safetensors"))
@@ -101,22 +110,14 @@ class Case(unittest.TestCase):
 class Resume(Case):
     def test_order_after_a_kill_in_the_second_epoch(self):
         """modelscope/ms-swift#10050: a loader that went back to the order of epoch 0 trained on some pictures twice."""
-        out = self.fresh()
-        p = start(out)
-        wait_for_steps(p, out, 12)
-        p.kill()
-        p.wait()
+        out = self.killed_at(12)
         run(out)
         self.same_end(out)
         self.assertEqual(result(out)["certificate"]["epochs"], 3)
 
     def test_average_and_weights_are_both_restored(self):
         """Megvii-BaseDetection/YOLOX#1318: only the EMA was saved, and both were restored from it."""
-        out = self.fresh()
-        p = start(out)
-        wait_for_steps(p, out, 5)
-        p.kill()
-        p.wait()
+        out = self.killed_at(5)
         run(out)
         self.same_end(out)
         self.assertNotEqual(digest(newest(out) / "model.safetensors"), digest(newest(out) / "ema.safetensors"))
@@ -139,11 +140,7 @@ class Resume(Case):
 
     def test_metrics_hold_each_step_once(self):
         """roboflow/rf-detr#1321: metrics of before the resume were lost, or steps came twice."""
-        out = self.fresh()
-        p = start(out, checkpoint__every='"10st"')
-        wait_for_steps(p, out, 17)
-        p.kill()
-        p.wait()
+        out = self.killed_at(17, checkpoint__every='"10st"')
         with open(out / "metrics.jsonl", "ab") as f:
             f.write(b'{"step": 99, "lo')
         (events,) = out.glob("events.out.tfevents.*")
