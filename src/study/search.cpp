@@ -274,7 +274,8 @@ class Search {
     return front;
   }
 
-  // In rounds: all that the present frontier lacks, then again with the new losses.
+  // In rounds: all that the present frontier lacks, then again with the new losses. The dearest
+  // cells come first, so that no long trial is left to run alone at the end.
   void certify() {
     for (;;) {
       std::vector<size_t> front = frontier();
@@ -283,8 +284,11 @@ class Search {
         front.clear();
         for (size_t c = 0; c < cells_.size(); ++c)
           if (curves_[c].any_finite()) front.push_back(c);
+        std::stable_sort(front.begin(), front.end(),
+                         [&](size_t a, size_t b) { return cells_[a].cost < cells_[b].cost; });
       }
       if (s_.certify == SearchSettings::Certify::none) return;
+      std::reverse(front.begin(), front.end());
       bool asked = false, known = true;
       for (const size_t c : front) {
         const int b = curves_[c].best();

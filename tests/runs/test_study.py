@@ -74,9 +74,7 @@ class Runner(unittest.TestCase):
         while kills < 10:
             p = subprocess.Popen(command(killed), stderr=subprocess.DEVNULL)
             try:
-                p.wait(draw.uniform(0.2, max(0.5, seconds / 6)))
-                if p.returncode == 0:
-                    break
+                p.wait(draw.uniform(0.05, seconds / 12))      # ten of these cannot reach the end
                 self.assertEqual(p.returncode, 2)      # a child of the runner that was killed still holds the study
                 time.sleep(0.5)
             except subprocess.TimeoutExpired:
@@ -89,7 +87,6 @@ class Runner(unittest.TestCase):
             time.sleep(1)
         self.assertEqual(cells(killed), cells(whole))
         self.assertEqual(len(cells(whole)), 4)
-        self.assertGreaterEqual(kills, 5)
 
 
 if __name__ == "__main__":
