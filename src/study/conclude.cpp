@@ -431,6 +431,7 @@ Conclusions conclude(std::vector<CellRow>& cells, const ConcludeOptions& options
     DrawOptions draws = draw_options(options, points);
     draws.draws = std::min(draws.draws, 400);
     c.record = extrapolation_record(points, names, draws);
+    c.families = compare_families(points, draws);
     c.candidates = candidates_of(cells, c.used, options.by_hours, options);
   }
   c.influence = influence_rows(cells, c.used, options,

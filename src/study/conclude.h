@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "fit/frontier.h"
 #include "fit/law.h"
+#include "study/families.h"
 #include "study/table.h"
 
 namespace nfscale {
@@ -136,6 +137,7 @@ struct Conclusions {
   std::optional<RateConclusion> rate;
   std::vector<ExtrapolationRecord> record;
   std::vector<Candidate> candidates;
+  std::optional<FamilyComparison> families;  // where there are two
   // Of repeating a cell with another seed: by how much the interval of the ratio narrows for each
   // device hour (or 1e15 operations), most first.
   struct Next {
