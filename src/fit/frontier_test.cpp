@@ -78,7 +78,7 @@ TEST(Frontier, WithoutTouchingModelsThereIsNoTangent) {
 
 TEST(Frontier, DrawsAreKeyedAndScatterAsTheNoiseDoes) {
   std::vector<FrontierPoint> points = exact();
-  for (size_t i = 0; i < points.size(); ++i) points[i].loss *= 1 + 0.001 * std::cos(7.0 * i);
+  for (size_t i = 0; i < points.size(); ++i) points[i].loss *= 1 + 0.001 * std::cos(7.0 * static_cast<double>(i));
   DrawOptions options;
   options.draws = 100;
   const FrontierDraws a = draw_frontier(points, LawKind::tangent, options);
@@ -92,7 +92,7 @@ TEST(Frontier, DrawsAreKeyedAndScatterAsTheNoiseDoes) {
 
 TEST(Influence, NamesTheCellThatWasRaised) {
   std::vector<FrontierPoint> points = exact();
-  for (size_t i = 0; i < points.size(); ++i) points[i].loss *= 1 + 0.0005 * std::cos(7.0 * i);
+  for (size_t i = 0; i < points.size(); ++i) points[i].loss *= 1 + 0.0005 * std::cos(7.0 * static_cast<double>(i));
   EXPECT_TRUE(suspects(points).empty());
   points[17].loss *= 1.02;
   const auto found = suspects(points);

@@ -161,8 +161,9 @@ TEST(Laws, ScalingAColumnShiftsInterceptsOnly) {
     const LawFit other = fit_law(law, scaled, quick());
     EXPECT_NEAR(other.param("exponent"), plain.param("exponent"), 1e-6) << law;
     EXPECT_NEAR(other.objective, plain.objective, 1e-6 * plain.objective) << law;
-    if (std::string_view(law) == "power+floor")
+    if (std::string_view(law) == "power+floor") {
       EXPECT_NEAR(other.param("floor"), 7 * plain.param("floor"), 1e-5);
+    }
   }
 }
 
@@ -175,8 +176,8 @@ TEST(Laws, ATableTwiceGivesTheSamePointAndLessDoubt) {
   }
   const LawFit once = fit_law("power", t, quick()), again = fit_law("power", twice, quick());
   EXPECT_NEAR(again.param("exponent"), once.param("exponent"), 1e-9);
-  EXPECT_LT(again.interval["exponent"].high - again.interval["exponent"].low,
-            once.interval["exponent"].high - once.interval["exponent"].low);
+  EXPECT_LT(again.interval.at("exponent").high - again.interval.at("exponent").low,
+            once.interval.at("exponent").high - once.interval.at("exponent").low);
 }
 
 TEST(Laws, DrawsAreKeyed) {

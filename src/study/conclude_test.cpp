@@ -181,8 +181,9 @@ TEST(Conclude, CandidatesForFineTuningFollowTheRule) {
   ASSERT_EQ(c.candidates.size(), 3u);
   EXPECT_EQ(c.candidates[0].role, "a");
   for (const CellRow& cell : cells)
-    if (!cell.flagged && cell.device_hours <= 12000)
-      EXPECT_GE(cell.loss_vertex, cells[0].loss_vertex * 0 + c.candidates[0].loss - 0.01);
+    if (!cell.flagged && cell.device_hours <= 12000) {
+      EXPECT_GE(cell.loss_vertex, c.candidates[0].loss - 0.01);
+    }
   EXPECT_NE(c.candidates[1].cell, c.candidates[0].cell);
   EXPECT_FALSE(c.candidates[2].run_id.empty());
   EXPECT_GT(c.candidates[2].lr, 0);
