@@ -277,6 +277,7 @@ Minimum bfgs(const Objective& f, Vector start, int iterations) {
       fresh = false;
     }
     here = std::move(next);
+    here.step = 0;
   }
   return {here.at, here.value};
 }
