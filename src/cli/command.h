@@ -50,7 +50,8 @@ std::vector<Command> model_commands();  // models, cost, parity, export
 std::vector<Command> train_commands();  // pretrain, finetune, eval, predict
 std::vector<Command> data_commands();
 std::vector<Command> study_commands();
-std::vector<Command> tool_commands();  // config, doctor, bench, fit
+std::vector<Command> fit_commands();
+std::vector<Command> tool_commands();  // config, doctor, bench
 
 // Parses, runs, and returns the exit code; throws Error.
 void run_command_line(int argc, char** argv);

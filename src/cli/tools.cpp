@@ -1,4 +1,4 @@
-// config, doctor, bench, fit, export: about the program, not about one model.
+// config, doctor, bench, export: about the program, not about one model.
 #include <ATen/Parallel.h>
 
 #include <chrono>
@@ -137,22 +137,6 @@ std::vector<Command> tool_commands() {
         {"--format", "F", "safetensors", Times::once},
         {"--out", "FILE", "the new file", Times::once}},
        run_export},
-      {"fit",
-       "fits a law to a table",
-       "nfscale fit studies/first/cells.csv --law power --columns x=flops,y=loss",
-       {{"TABLE", "", "a CSV file with a header", Times::once},
-        {"--law", "LAW", "the law", Times::once},
-        {"--columns", "x=COL,y=COL", "columns of the table", Times::maybe},
-        {"--where", "COL=VALUE", "rows to use", Times::any},
-        {"--score", "COL=VALUE", "rows to score", Times::any},
-        {"--fix", "NAME=V", "a parameter that is known", Times::any},
-        {"--bootstrap", "N", "draws", Times::maybe},
-        {"--seed", "S", "of the draws", Times::maybe},
-        {"--huber", "D", "threshold", Times::maybe}},
-       [](const Args& args) {
-         read_file(*args.path("TABLE"));
-         not_supported("fit");
-       }},
       {"bench step",
        "speed and memory of a training step",
        "nfscale bench step --model nfnet_n0 --size 32 --batch 64",

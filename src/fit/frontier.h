@@ -15,14 +15,15 @@ namespace nfscale {
 
 struct FrontierPoint {
   std::string model;
-  double compute = 0, loss = 0, size = 0, epochs = 0;  // size: parameters or multiply-adds
+  double compute = 0, loss = 0, size = 0, epochs = 0;  // size: parameters
+  double macs = 0;                                     // multiply-adds; 0 where unknown
 };
 
 struct ModelCurve {  // z = a + b x + c x^2, z = ln loss, x = ln compute - the centre of the fit
   std::string model;
   double a = 0, b = 0, c = 0;
   double low = 0, high = 0;  // range of x that was measured
-  double ln_size = 0;
+  double ln_size = 0, ln_macs = 0;
   double ln_epochs_minus_x = 0;  // ln epochs = x + this
   double at(double x) const { return a + x * (b + x * c); }
 };
@@ -33,9 +34,11 @@ struct TouchPoint {
 };
 
 // How optimal size and epochs grow: d ln size / d ln compute, d ln epochs / d ln compute.
+// Size in parameters, and in multiply-adds (NaN where unknown).
 struct Rates {
-  double size = 0, epochs = 0;
+  double size = 0, epochs = 0, macs = 0;
   double ratio() const { return epochs / size; }
+  double ratio_macs() const { return epochs / macs; }
 };
 
 // ln loss = offset - exponent (ln compute - centre).
@@ -44,12 +47,18 @@ struct Tangent {
   double sd_offset = 0;             // of the models that are touched
   std::vector<TouchPoint> touches;  // inside the measured range, at least 3
   Rates rates;
+  // The mean bend of the curves that are touched, and where a curve of a size is touched:
+  // x = touch_offset + touch_slope ln size.
+  double curvature = 0, touch_offset = 0, touch_slope = 0;
   double at(double compute) const;
+  // The loss of a cell: the law, and above it by how far its compute is from that of its size.
+  double cell_at(double size, double compute) const;
 };
 
 // The same questions at given budgets: the vertex of ln loss over ln size at each of 15 budgets.
 struct Slices {
   double exponent = 0, offset = 0, centre = 0;
+  double curvature = 0;  // quadratic term of ln loss over ln compute; NaN with three budgets
   Rates rates;
   std::vector<TouchPoint> optima;  // one a budget; model is empty
 };
@@ -79,17 +88,24 @@ struct FrontierDraws {
   // Of the draws that have the estimate; ratios in both measures of size.
   Vector tangent_exponent, slices_exponent;
   Vector tangent_ratio, slices_ratio, tangent_ratio_macs, slices_ratio_macs;
-  std::vector<Vector> line;       // ln loss of the tangent, by place on the axis
-  std::vector<Vector> residuals;  // by draw: what was added to each point
-  std::vector<double> ratio_of_draw;  // as `residuals`; NaN where there is none
+  Vector curvature;                   // of the slices
+  std::vector<Vector> line;           // ln loss of the law, by place on the axis
+  std::vector<Vector> target;         // ln loss of one run of a target, by target
+  std::vector<Vector> residual;       // by draw: what was added to each point
+  std::vector<double> ratio_of_draw;  // as `residual`, by the tangent; NaN where there is none
+  double noise = 0;                   // standard deviation of what was added
 };
 struct DrawOptions {
   int draws = 1000;
   uint64_t seed = 0;
-  double sigma = 0;
-  Vector at;                 // compute at which lines are kept
-  Vector macs;               // of the points; empty: no ratio in multiply-adds
+  double sigma = 0;                     // of ln loss
+  Vector at;                            // compute at which lines are kept
+  std::vector<FrontierPoint> targets;   // size and compute
 };
-FrontierDraws draw_frontier(const std::vector<FrontierPoint>& points, const DrawOptions& options);
+// Points of models without a curve are left out. `by` says which law: the tangent, or the line
+// through the pareto set, whose own residuals are drawn then.
+enum class LawKind { tangent, pareto };
+FrontierDraws draw_frontier(const std::vector<FrontierPoint>& points, LawKind by,
+                            const DrawOptions& options);
 
 }  // namespace nfscale

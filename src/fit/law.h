@@ -18,11 +18,12 @@
 
 namespace nfscale {
 
-// Rows of a table that a law is fitted to. A place of an optional column may be NaN.
+// Rows of a table that a law is fitted to; every number is positive and finite. Sorted by their
+// values, so that the order in the file changes no bit of a result.
 struct FitTable {
-  std::vector<std::pair<std::string, std::string>> columns;  // what the law calls it, the table's name
+  std::vector<std::pair<std::string, std::string>> columns;  // the law's name, the table's name
   std::vector<Vector> rows;                                  // in the order of `columns`
-  std::vector<std::string> names;                            // of the rows: their line in the table
+  std::vector<std::string> names;                            // of the rows, for messages
   std::vector<std::pair<std::string, std::string>> excluded;  // row and why
   size_t total = 0;                                           // rows of the table
 };
@@ -62,11 +63,12 @@ struct LawFit {
   };
   std::vector<Forecast> forecasts;
   Json more = Json::object();  // what only this law has
+  Vector theta, context;       // internal coordinates, and constants of the table: for predictions
 
   double param(std::string_view name) const;
 };
 
-// ln predicted of a row, for scores.
+// How well a fit predicts rows that it has not seen.
 struct Score {
   double rms = 0, bias = 0;  // of ln predicted - ln observed
   size_t rows = 0;

@@ -26,9 +26,9 @@ struct LeastSquares {
   Vector at;        // a coefficient for each column
   double sum = 0;   // of squared residuals
   Vector residual;  // z - prediction
+  Vector triangle;  // R of X = QR, row by row
   // x' (X'X)^-1 x of a row.
   double leverage(const Vector& row) const;
-  Vector inverse_r;  // of the triangular factor, row by row
 };
 // By Householder reflections; nothing where the columns do not have full rank.
 std::optional<LeastSquares> least_squares(const std::vector<Vector>& columns, const Vector& z);
@@ -40,8 +40,9 @@ struct Minimum {
 // The value at a place, and the gradient if it is asked for.
 using Objective = std::function<double(const Vector& at, Vector* gradient)>;
 
-// Quasi-Newton (BFGS, Wolfe line search) from `start` until the relative fall per iteration is below
-// 1e-15 or the gradient vanishes. Values that are not finite count as infinite.
+// Quasi-Newton (BFGS with a line search to the Wolfe conditions; Nocedal and Wright, Numerical
+// Optimization, 2nd ed., algorithms 3.5 and 6.1) from `start` until the value stops falling. Values
+// that are not finite count as infinite.
 Minimum bfgs(const Objective& f, Vector start, int iterations = 1000);
 // Nelder and Mead's simplex, for objectives with kinks; `step` is the first edge.
 Minimum simplex(const Objective& f, Vector start, double step, int evaluations = 4000);

@@ -9,9 +9,17 @@
 #include "base/json.h"
 #include "fit/frontier.h"
 #include "fit/law.h"
+#include "study/families.h"
 #include "study/table.h"
 
 namespace nfscale {
+
+// A finished trial of a cell.
+struct TrialPoint {
+  size_t cell = 0;  // place in the cells
+  double lr = 0, loss = 0;
+  std::string run_id;
+};
 
 struct ConcludeOptions {
   bool by_hours = true;  // the axis of compute: device hours or operations
@@ -23,6 +31,10 @@ struct ConcludeOptions {
   double huber = 1e-3;
   bool drop_flagged = true;  // broken certificates and, of the rest, what influence finds
   bool complete = true;      // all cells are through
+  std::vector<std::string> laws = {"power", "power+floor"};  // of the frontier cells
+  std::vector<TrialPoint> trials;  // for fine-tuning candidates; those of the study's own seed
+  size_t candidates = 3;           // at most
+  double candidate_budget = 0;     // compute; 0: the largest
   std::vector<CellRow> targets;  // to be predicted: cell, model, params, epochs and compute
 };
 
@@ -45,7 +57,14 @@ struct LawConclusion {
   int draws = 0, drawn = 0;  // asked for, and with a law of their own
   std::vector<double> compute, line, low, high;  // the law and its 95 % band
   double measured_low = 0, measured_high = 0;    // compute that the law rests on
-  std::optional<LawFit> floor;                   // power+floor of the frontier cells
+  std::vector<std::string> frontier;             // cells that no cheaper one beats
+};
+
+// A law of the frontier cells, for fits.json.
+struct FrontierLaw {
+  LawFit fit;
+  FitTable table;
+  FitOptions options;
 };
 
 // What the other cells say of one. In the order of cells.
@@ -112,11 +131,20 @@ struct Conclusions {
   std::string axis;            // "device hours" or "operations"
   std::vector<size_t> used;    // places in the cells
   LawConclusion law;
+  std::vector<FrontierLaw> laws;
   std::vector<CellInfluence> influence;
   std::vector<OptimumRegion> optima;
   std::optional<RateConclusion> rate;
   std::vector<ExtrapolationRecord> record;
   std::vector<Candidate> candidates;
+  std::optional<FamilyComparison> families;  // where there are two
+  // Of repeating a cell with another seed: by how much the interval of the ratio narrows for each
+  // device hour (or 1e15 operations), most first.
+  struct Next {
+    std::string cell;
+    double narrowing = 0, cost = 0;
+  };
+  std::vector<Next> next;
   std::vector<CellForecast> forecasts;  // of the targets; empty without a law
   std::vector<Verdict> verdicts;
   std::vector<std::string> limits;  // what these runs cannot say
@@ -126,6 +154,9 @@ struct Conclusions {
 // excess, near.
 Conclusions conclude(std::vector<CellRow>& cells, const ConcludeOptions& options);
 
+// The frontier as an object of fits.json, as of `nfscale fit`.
+Json frontier_json(const Conclusions& conclusions, const std::vector<CellRow>& cells,
+                   uint64_t input_hash);
 // The objects of fits.json: the frontier, and the laws asked for on its cells.
 Json fits_json(const Conclusions& conclusions, const std::vector<CellRow>& cells,
                uint64_t input_hash);

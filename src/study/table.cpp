@@ -290,4 +290,49 @@ std::vector<CellRow> cells_of_trials(const Csv& csv) {
   return rows;
 }
 
+std::vector<CellRow> cells_of_table(const Csv& csv) {
+  const size_t model = csv.column("model"), params = csv.column("params"),
+               epochs = csv.column("epochs"), loss = csv.column("loss");
+  if (!csv.find_column("device_hours") && !csv.find_column("flops")) csv.column("device_hours");
+  const auto maybe = [&](size_t row, const char* name) {
+    const auto at = csv.find_column(name);
+    return at ? csv.number(row, *at).value_or(std::nan("")) : std::nan("");
+  };
+  const auto text = [&](size_t row, const char* name) {
+    const auto at = csv.find_column(name);
+    return at ? csv.rows[row][*at] : std::string();
+  };
+  std::vector<CellRow> rows;
+  for (size_t i = 0; i < csv.rows.size(); ++i) {
+    CellRow row;
+    row.model = csv.rows[i][model];
+    for (const size_t column : {params, epochs, loss}) {
+      const auto v = csv.number(i, column);
+      if (column == loss && !v) continue;  // a cell without a result
+      if (!v || !(*v > 0) || !std::isfinite(*v))
+        fail(Exit::usage, "{}:{}: {}: expected a positive number, found \"{}\"", csv.name, i + 2,
+             csv.header[column], printable(csv.rows[i][column]));
+    }
+    row.params = *csv.number(i, params);
+    row.epochs = *csv.number(i, epochs);
+    row.cell = fmt::format("{}@{:g}ep", row.model, row.epochs);
+    row.loss = csv.number(i, loss).value_or(std::nan(""));
+    row.loss_vertex = maybe(i, "loss_vertex");
+    if (std::isnan(row.loss_vertex)) row.loss_vertex = row.loss;
+    row.macs = maybe(i, "macs");
+    row.examples = maybe(i, "examples");
+    row.flops = maybe(i, "flops");
+    row.device_hours = maybe(i, "device_hours");
+    row.lr_best = maybe(i, "lr_best");
+    row.lr_vertex = maybe(i, "lr_vertex");
+    if (const std::string bracket = text(i, "bracket"); !bracket.empty()) row.bracket = bracket;
+    row.flagged = text(i, "flagged") == "1";
+    row.certified = text(i, "certified") == "1";
+    row.frontier = text(i, "frontier") == "1";
+    row.reason = text(i, "reason");
+    rows.push_back(row);
+  }
+  return rows;
+}
+
 }  // namespace nfscale

@@ -43,4 +43,8 @@ Csv cells_table(const std::vector<CellRow>& rows);
 // column for values that cannot be.
 std::vector<CellRow> cells_of_trials(const Csv& trials);
 
+// The rows of a table of cells, as cells.csv or a part of its columns (model, params, epochs, loss,
+// device_hours or flops; loss_vertex, lr_vertex, flagged where they are there).
+std::vector<CellRow> cells_of_table(const Csv& cells);
+
 }  // namespace nfscale
