@@ -62,9 +62,10 @@ TEST(Figure, TheLawIsThatOfTheConclusions) {
   EXPECT_EQ(rows_of(loss, "touch"), law.law->touches.size());
   EXPECT_EQ(rows_of(loss, "prediction"), 1u);
   for (const FigureRow& row : loss.rows)
-    if (row.kind == "law")
+    if (row.kind == "law") {
       EXPECT_NEAR(row.values.at("law").as_double(),
                   law.law->at(row.values.at("compute").as_double()), 1e-9);
+    }
   const Figure& growth = find(m.results.figures, "figure5-growth");
   EXPECT_EQ(rows_of(growth, "touch"), law.law->touches.size());
   EXPECT_EQ(rows_of(growth, "optimum"), law.slices ? law.slices->optima.size() : 0);
@@ -75,8 +76,9 @@ TEST(Figure, EveryCellAndTrialLeadsToItsRun) {
   const auto best = best_runs(m.grid, m.view);
   EXPECT_EQ(best.size(), 36u);
   for (const FigureRow& row : find(m.results.figures, "figure2-loss").rows)
-    if (row.kind == "cell")
+    if (row.kind == "cell") {
       EXPECT_EQ(row.values.at("run").as_string(), best.at(row.values.at("cell").as_string()));
+    }
   size_t trials = 0;
   for (const FigureRow& row : find(m.results.figures, "figure4-curves").rows) {
     const std::string& part = row.values.at("part").as_string();

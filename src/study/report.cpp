@@ -38,6 +38,12 @@ ConcludeOptions conclude_options(const Study& study, const Grid& grid, const Stu
   options.huber = study.huber;
   options.drop_flagged = study.drop_flagged;
   options.complete = view.search.finished;
+  options.laws = study.laws;
+  options.candidates = static_cast<size_t>(study.candidates);
+  if (view.by_hours) options.candidate_budget = study.finetune_budget.value_or(0);
+  for (const TrialView& t : view.trials)
+    if (t.state == "done" && !t.repeat)
+      options.trials.push_back({t.trial.cell, t.trial.lr, t.result->loss, t.trial.run_id});
   return options;
 }
 
