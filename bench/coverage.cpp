@@ -27,7 +27,7 @@ struct Count {
   std::string name;
   double nominal = 0.95;
   int asked = 0, given = 0, held = 0, open = 0;
-  Vector widths;
+  Vector widths = {};
 
   void add(const std::optional<Bounds>& b, double truth) {
     ++asked;
@@ -150,8 +150,10 @@ void power_rows() {
     Count exponent{"power: exponent, " + std::to_string(n) + " rows"};
     for (int t = 0; t < tables; ++t) {
       const auto key = static_cast<uint64_t>(t);
-      const LawFit fit = fit_law(
-          "power", xy(key, n, 1, [](double x) { return std::pow(x, -0.3); }, 5e-3), options_of(key));
+      const LawFit fit = fit_law("power",
+                                 xy(
+                                     key, n, 1, [](double x) { return std::pow(x, -0.3); }, 5e-3),
+                                 options_of(key));
       exponent.add(found(fit, "exponent"), 0.3);
     }
     exponent.print();
@@ -209,8 +211,8 @@ void joint_rows() {
         table.rows.push_back({n, d, loss * std::exp(3e-3 * noise(key, row))});
         table.names.push_back("row");
         if (row % 5 == 0 || row % 5 == 3) {
-          rates.rows.push_back({n, d, std::pow(n, -0.7) * std::pow(d, 0.3) *
-                                          std::exp(0.1 * noise(key, 500 + row))});
+          rates.rows.push_back(
+              {n, d, std::pow(n, -0.7) * std::pow(d, 0.3) * std::exp(0.1 * noise(key, 500 + row))});
           rates.names.push_back("row");
         }
         ++row;
@@ -232,8 +234,9 @@ void joint_rows() {
       for (int k = -3; k <= 3; ++k) {
         const double flops = 1e16 * std::exp2(b), n = 0.1 * std::sqrt(flops) * std::exp2(0.7 * k);
         const double u = std::log(2) * 0.7 * k;
-        budgets.rows.push_back({flops, n, 3 * std::pow(flops, -0.05) *
-                                              std::exp(0.02 * u * u + 2e-3 * noise(key, row++))});
+        budgets.rows.push_back(
+            {flops, n,
+             3 * std::pow(flops, -0.05) * std::exp(0.02 * u * u + 2e-3 * noise(key, row++))});
         budgets.names.push_back("row");
       }
     iso.add(found(fit_law("isoflop", budgets, options_of(key)), "exponent"), 0.5);

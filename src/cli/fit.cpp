@@ -78,12 +78,11 @@ FitTable table_of(const Csv& csv, const std::vector<std::string>& law, const Arg
   std::vector<size_t> places;
   for (const std::string& column : law) {
     const auto given = names.find(column == "size" && names.contains("x") ? "x" : column);
-    const std::string name = given != names.end() ? given->second
-                             : column == "size"   ? (csv.find_column("params") ||
-                                                      !csv.find_column("tokens")
-                                                         ? "params"
-                                                         : "tokens")
-                                                  : column;
+    const std::string name =
+        given != names.end() ? given->second
+        : column == "size"
+            ? (csv.find_column("params") || !csv.find_column("tokens") ? "params" : "tokens")
+            : column;
     table.columns.emplace_back(column, name);
     places.push_back(csv.column(name));
   }
@@ -131,8 +130,7 @@ FitOptions options_of(const Args& args) {
       fail(Exit::usage, "--fix {}: expected a number, found {}", name, printable(value));
     options.fix[name] = *v;
   }
-  for (const std::string& text : args.all("--at"))
-    options.at.push_back(positive_of("--at", text));
+  for (const std::string& text : args.all("--at")) options.at.push_back(positive_of("--at", text));
   return options;
 }
 
@@ -156,10 +154,10 @@ std::string fit_text(const Json& d) {
                         objective.at("name").as_string(), objective.at("value").as_double(),
                         d.at("starts").at("reached").as_int(), d.at("starts").at("tried").as_int());
   if (d.at("score").is_object())
-    text += fmt::format("{} rows that were not fitted: error of ln y {:.4g} (rms), {:+.4g} (mean)\n",
-                        d.at("score").at("rows").as_int(),
-                        d.at("score").at("rms_log_error").as_double(),
-                        d.at("score").at("bias").as_double());
+    text += fmt::format(
+        "{} rows that were not fitted: error of ln y {:.4g} (rms), {:+.4g} (mean)\n",
+        d.at("score").at("rows").as_int(), d.at("score").at("rms_log_error").as_double(),
+        d.at("score").at("bias").as_double());
   if (const Json* forecasts = d.find("forecasts"))
     for (const Json& f : forecasts->items())
       text += fmt::format("at {:g}: {:.6g}{}\n", f.at("x").as_double(), f.at("y").as_double(),

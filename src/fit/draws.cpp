@@ -80,8 +80,7 @@ void keep(const Tangent& law, LawKind by, const DrawOptions& options, uint64_t d
     const FrontierPoint& t = options.targets[k];
     const Words w = words(options.seed, Op::study, d, static_cast<uint32_t>(k), 3);
     const double run = draws.noise * normal_pair(w[0], w[1]).first;
-    const double loss =
-        by == LawKind::tangent ? law.cell_at(t.size, t.compute) : law.at(t.compute);
+    const double loss = by == LawKind::tangent ? law.cell_at(t.size, t.compute) : law.at(t.compute);
     draws.target[k].push_back(std::log(loss) + run);
   }
 }

@@ -46,6 +46,12 @@ T power(const T* p, const double* row, const Vector& context) {
   return p[0] - p[1] * T(std::log(row[0]) - context[0]);
 }
 
+double half_of_least(const FitTable& t) {
+  double least = INFINITY;
+  for (const Vector& row : t.rows) least = std::min(least, row.back());
+  return std::log(least / 2);
+}
+
 std::pair<double, double> power_line(const FitTable& t) {
   Vector x = column(t, 0);
   for (double& v : x) v -= kLn1e4;
@@ -67,8 +73,8 @@ T power_floor(const T* p, const double* row, const Vector& context) {
 template <class T>
 T power_floor_at(const T* p, const double* row, const Vector& context) {
   const T share = -log(T(1.0) + exp(-p[2]));
-  return p[0] + log_sum(std::array<T, 2>{
-                    share, share - p[2] - p[1] * T(std::log(row[0]) - context[0])});
+  return p[0] +
+         log_sum(std::array<T, 2>{share, share - p[2] - p[1] * T(std::log(row[0]) - context[0])});
 }
 
 std::vector<Vector> power_floor_starts(const FitTable& t, const Vector&) {
@@ -90,8 +96,8 @@ std::vector<Vector> power_floor_starts(const FitTable& t, const Vector&) {
 
 template <class T>
 T joint(const T* p, const double* row, const Vector&) {
-  return log_sum(std::array<T, 3>{p[0] - p[3] * T(std::log(row[0])),
-                                  p[1] - p[4] * T(std::log(row[1])), p[2]});
+  return log_sum(
+      std::array<T, 3>{p[0] - p[3] * T(std::log(row[0])), p[1] - p[4] * T(std::log(row[1])), p[2]});
 }
 
 // Non-negative least squares of few columns: the best of all subsets that is feasible.
@@ -162,8 +168,8 @@ Vector joint_derived(const Vector& p) {
 
 template <class T>
 T tied(const T* p, const double* row, const Vector&) {
-  return log_sum(std::array<T, 3>{p[0] - p[3] * T(std::log(row[0])),
-                                  p[1] - p[3] * T(std::log(row[1])), p[2]});
+  return log_sum(
+      std::array<T, 3>{p[0] - p[3] * T(std::log(row[0])), p[1] - p[3] * T(std::log(row[1])), p[2]});
 }
 
 std::vector<Vector> tied_starts(const FitTable& t, const Vector&) {
@@ -244,14 +250,20 @@ std::array<T, 3> curve4_shape(const T* p, const Vector& context) {  // floor, to
           abs(p[2])};
 }
 
-// y with (y - floor) = f (top - y)^alpha: the left side grows with y, the right side falls.
-double curve4_root(double f, double width, double alpha) {
-  double low = 0, high = width;
-  for (int i = 0; i < 50; ++i) {
-    const double m = 0.5 * (low + high);
-    (m > f * std::pow(width - m, alpha) ? high : low) = m;
+// u of (0, width) with u = f (width - u)^alpha. With u = width / (1 + e^-t) the logarithm of the
+// two sides' quotient grows in t with a slope between 1 and alpha that never turns, so Newton's
+// steps end.
+double curve4_root(double ln_f, double width, double alpha) {
+  const double shift = (1 - alpha) * std::log(width) - ln_f;
+  double t = -shift / (shift > 0 ? 1 : std::max(alpha, 1e-3));
+  for (int i = 0; i < 60; ++i) {
+    const double f = shift - std::log1p(std::exp(-t)) + alpha * std::log1p(std::exp(t));
+    const double share = 1 / (1 + std::exp(-t));
+    const double step = f / (1 - share + alpha * share);
+    t = std::clamp(t - step, -700.0, 700.0);
+    if (std::abs(step) < 1e-13 * std::max(1.0, std::abs(t))) break;
   }
-  return 0.5 * (low + high);
+  return width / (1 + std::exp(-t));
 }
 
 template <class T>
@@ -259,19 +271,18 @@ T curve4(const T* p, const double* row, const Vector& context) {
   const auto [floor, top, alpha] = curve4_shape(p, context);
   const T width = top - floor;
   const T lf = clip(p[0] - exp(clip(p[1], -30, kMostLog)) * T(std::log(row[0])), -60, 60);
-  const double f = std::exp(value_of(lf));
-  const double u = curve4_root(f, value_of(width), value_of(alpha));
+  const double u = curve4_root(value_of(lf), value_of(width), value_of(alpha));
   if constexpr (std::is_same_v<T, double>) {
     return log(floor + u);
   } else {
     // Implicit differentiation of u - f (width - u)^alpha = 0.
     const double rest = std::max(value_of(width) - u, 1e-300);
-    const double power = f * std::pow(rest, value_of(alpha));
+    const double power = u;  // f (width - u)^alpha
     const double slope = 1 + value_of(alpha) * power / rest;
     T r = T(u);
     for (size_t i = 0; i < kMaxParameters; ++i) {
-      const double grown = power * (lf.d[i] + alpha.d[i] * std::log(rest) +
-                                    value_of(alpha) * width.d[i] / rest);
+      const double grown =
+          power * (lf.d[i] + alpha.d[i] * std::log(rest) + value_of(alpha) * width.d[i] / rest);
       r.d[i] = grown / slope;
     }
     return log(floor + r);
@@ -316,7 +327,8 @@ std::vector<Vector> rate_starts(const FitTable& t, const Vector&) {
 }  // namespace
 
 const std::vector<Formula>& formulas() {
-  const Parameter floor = {"floor", true}, exponent = {"exponent"};
+  const Parameter floor = {"floor", true, -INFINITY, INFINITY, half_of_least};
+  const Parameter exponent = {"exponent"};
   static const std::vector<Formula> all = {
       {.name = "power",
        .columns = {"x", "y"},
@@ -383,25 +395,27 @@ const std::vector<Formula>& formulas() {
 }
 
 const Formula& forecast_formula() {
-  static const Formula formula = {.name = "power+floor at a place",
-                                  .columns = {"x", "y"},
-                                  .parameters = {{"y", true}, {"exponent"}, {"share", false, -30, 30}},
-                                  .value = power_floor_at<double>,
-                                  .dual = power_floor_at<Dual>,
-                                  .context = at_1e4,
-                                  .starts = power_floor_starts};
+  static const Formula formula = {
+      .name = "power+floor at a place",
+      .columns = {"x", "y"},
+      .parameters = {{"y", true},
+                     {"exponent"},
+                     {"share", false, -30, 30, [](const FitTable&) { return 0.0; }}},
+      .value = power_floor_at<double>,
+      .dual = power_floor_at<Dual>,
+      .context = at_1e4,
+      .starts = power_floor_starts};
   return formula;
 }
 
 const Formula& tied_formula() {
-  static const Formula formula = {
-      .name = "joint with alpha = beta",
-      .columns = {"params", "tokens", "loss"},
-      .parameters = {{"a"}, {"b"}, {"e"}, {"alpha"}},
-      .value = tied<double>,
-      .dual = tied<Dual>,
-      .context = no_context,
-      .starts = tied_starts};
+  static const Formula formula = {.name = "joint with alpha = beta",
+                                  .columns = {"params", "tokens", "loss"},
+                                  .parameters = {{"a"}, {"b"}, {"e"}, {"alpha"}},
+                                  .value = tied<double>,
+                                  .dual = tied<Dual>,
+                                  .context = no_context,
+                                  .starts = tied_starts};
   return formula;
 }
 

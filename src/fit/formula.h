@@ -15,6 +15,8 @@ struct Parameter {
   bool logarithm = false;  // the internal coordinate is ln of it
   // Bounds of the internal coordinate; infinite where it is free.
   double low = -INFINITY, high = INFINITY;
+  // Where minimisers begin anew if the coordinate has run to where it changes nothing; may be null.
+  double (*inside)(const FitTable&) = nullptr;
 };
 
 struct Formula {
@@ -26,8 +28,8 @@ struct Formula {
   Dual (*dual)(const Dual* theta, const double* row, const Vector& context);
   Vector (*context)(const FitTable&);
   std::vector<Vector> (*starts)(const FitTable&, const Vector& context);
-  // The parameters, where they are not the coordinates or exponentials of them; may be null, and then
-  // a parameter can be given.
+  // The parameters, where they are not the coordinates or exponentials of them; may be null, and
+  // then a parameter can be given.
   Vector (*natural)(const Vector& theta, const Vector& context) = nullptr;
   // What follows from the parameters, and its names.
   std::vector<std::string> derived = {};

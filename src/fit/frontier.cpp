@@ -199,8 +199,8 @@ std::optional<Slices> budget_slices(const std::vector<FrontierPoint>& points, in
       size.push_back(slice->size);
       epochs.push_back(slice->epochs);
       loss.push_back(slice->loss);
-      s.optima.push_back({"", std::exp(at + s.centre), std::exp(slice->loss),
-                          std::exp(slice->size), std::exp(slice->epochs)});
+      s.optima.push_back({"", std::exp(at + s.centre), std::exp(slice->loss), std::exp(slice->size),
+                          std::exp(slice->epochs)});
     }
     if (!with_macs) continue;
     if (const auto slice = slice_at(curves, at, &ModelCurve::ln_macs)) {
@@ -212,8 +212,7 @@ std::optional<Slices> budget_slices(const std::vector<FrontierPoint>& points, in
   if (x.size() < kMinSlices) return std::nullopt;
   s.rates = rates_of(x, size, epochs, {});
   if (xm.size() >= kMinSlices)  // epochs over multiply-adds at the vertices over multiply-adds
-    s.rates.macs =
-        line_fit(xm, macs).second * s.rates.epochs / line_fit(xm, epochs_m).second;
+    s.rates.macs = line_fit(xm, macs).second * s.rates.epochs / line_fit(xm, epochs_m).second;
   const auto [offset, slope] = line_fit(x, loss);
   s.offset = offset;
   s.exponent = -slope;
@@ -224,9 +223,8 @@ std::optional<Slices> budget_slices(const std::vector<FrontierPoint>& points, in
 std::vector<size_t> pareto_set(const std::vector<FrontierPoint>& points) {
   std::vector<size_t> order(points.size()), set;
   std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-    return points[a].compute < points[b].compute;
-  });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return points[a].compute < points[b].compute; });
   double least = INFINITY;
   for (const size_t i : order) {
     if (points[i].loss >= least) continue;
@@ -252,8 +250,8 @@ std::vector<size_t> lower_hull(const std::vector<FrontierPoint>& points) {
     }
     hull.push_back(i);
   }
-  const auto least = std::min_element(hull.begin(), hull.end(),
-                                      [&](size_t a, size_t b) { return z(a) < z(b); });
+  const auto least =
+      std::min_element(hull.begin(), hull.end(), [&](size_t a, size_t b) { return z(a) < z(b); });
   if (least != hull.end()) hull.erase(std::next(least), hull.end());
   return hull;
 }

@@ -1,7 +1,7 @@
 // The law of a study: how the best held-out loss falls with compute, from cells that each lie above
-// it. Every model's ln loss over ln compute is a parabola; the law is the line that touches them all
-// (Figure 2 of Smith et al., arXiv 2310.16764, is drawn so; the estimators and their uncertainty are
-// this project's).
+// it. Every model's ln loss over ln compute is a parabola; the law is the line that touches them
+// all (Figure 2 of Smith et al., arXiv 2310.16764, is drawn so; the estimators and their
+// uncertainty are this project's).
 #pragma once
 
 #include <cstdint>
@@ -98,9 +98,9 @@ struct FrontierDraws {
 struct DrawOptions {
   int draws = 1000;
   uint64_t seed = 0;
-  double sigma = 0;                     // of ln loss
-  Vector at;                            // compute at which lines are kept
-  std::vector<FrontierPoint> targets;   // size and compute
+  double sigma = 0;                    // of ln loss
+  Vector at;                           // compute at which lines are kept
+  std::vector<FrontierPoint> targets;  // size and compute
 };
 // Points of models without a curve are left out. `by` says which law: the tangent, or the line
 // through the pareto set, whose own residuals are drawn then.

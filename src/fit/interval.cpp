@@ -73,9 +73,16 @@ Minimum with_held(const Problem& problem, size_t k, double value, Vector& near) 
   Vector start = near;
   start[k] = value;
   if (held.free_count() == 0) return {{}, held({}, nullptr)};
-  Minimum m = descend(held, held.free_of(start), 60, 60);
-  near = held.whole(m.at);
-  return m;
+  Minimum best = descend(held, held.free_of(start), 60, 60);
+  for (size_t j = 0; j < near.size(); ++j) {
+    const auto inside = problem.formula.parameters[j].inside;
+    if (!inside || !std::isnan(held.held[j])) continue;
+    start[j] = inside(problem.table);
+    if (Minimum m = descend(held, held.free_of(start), 60, 60); m.value < best.value)
+      best = std::move(m);
+  }
+  near = held.whole(best.at);
+  return best;
 }
 
 Bounds profile_interval(const Problem& problem, size_t k, const Vector& theta, double level) {
@@ -93,7 +100,8 @@ Bounds profile_interval(const Problem& problem, size_t k, const Vector& theta, d
   }
   const double allowed = allowed_rise(m.value, problem.rows.size(), m.at.size(), level);
   Bounds b;
-  b.low = least[k] <= lowest ? -INFINITY : profile_end(squares, k, least, allowed, -1, lowest, highest);
+  b.low =
+      least[k] <= lowest ? -INFINITY : profile_end(squares, k, least, allowed, -1, lowest, highest);
   b.high = profile_end(squares, k, least, allowed, 1, lowest, highest);
   // The law's point is that of another objective: it is never left outside.
   b.low = std::min(b.low, theta[k]);
@@ -152,8 +160,8 @@ Resampled resample(const Problem& problem, const std::vector<Vector>& starts,
     const Vector values = natural_values(problem.formula, theta, problem.context);
     for (size_t k = 0; k < names; ++k) {
       out.values[k].push_back(values[k]);
-      out.ends[k].push_back(
-          k < theta.size() ? at_bound(problem.formula.parameters[k], theta[k]) : 0);
+      out.ends[k].push_back(k < theta.size() ? at_bound(problem.formula.parameters[k], theta[k])
+                                             : 0);
     }
   }
   return out;

@@ -13,8 +13,8 @@ struct Vertex {
   size_t points = 0;
 };
 
-// Of a parabola of z over x through the points within `window` of the lowest, four at least. Says why
-// where there is none.
+// Of a parabola of z over x through the points within `window` of the lowest, four at least. Says
+// why where there is none.
 std::optional<Vertex> vertex_of(const Vector& x, const Vector& z, double window, std::string& why) {
   constexpr size_t kLeast = 4;
   const auto low = static_cast<size_t>(std::min_element(z.begin(), z.end()) - z.begin());
@@ -22,8 +22,8 @@ std::optional<Vertex> vertex_of(const Vector& x, const Vector& z, double window,
   if (low == 0 || low + 1 == x.size()) return std::nullopt;
   Vector distance;
   for (const double v : x) distance.push_back(std::abs(v - x[low]));
-  if (std::count_if(distance.begin(), distance.end(),
-                    [&](double d) { return d <= window; }) < static_cast<ptrdiff_t>(kLeast)) {
+  if (std::count_if(distance.begin(), distance.end(), [&](double d) { return d <= window; }) <
+      static_cast<ptrdiff_t>(kLeast)) {
     Vector sorted = distance;
     std::sort(sorted.begin(), sorted.end());
     window = sorted[std::min(kLeast, sorted.size()) - 1] + 1e-12;

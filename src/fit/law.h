@@ -1,8 +1,8 @@
 // What every fit is: the laws' common input and result, and the document of `nfscale fit`.
 //
 // Laws are fitted to ln y: the summed Huber function of r = ln predicted - ln observed, r^2/2 for
-// |r| <= delta and delta (|r| - delta/2) beyond (Hoffmann et al., arXiv 2203.15556, A.3, who average;
-// the sum does not stop optimisers early). delta = infinity is least squares.
+// |r| <= delta and delta (|r| - delta/2) beyond (Hoffmann et al., arXiv 2203.15556, A.3, who
+// average; the sum does not stop optimisers early). delta = infinity is least squares.
 #pragma once
 
 #include <limits>
@@ -21,9 +21,9 @@ namespace nfscale {
 // Rows of a table that a law is fitted to; every number is positive and finite. Sorted by their
 // values, so that the order in the file changes no bit of a result.
 struct FitTable {
-  std::vector<std::pair<std::string, std::string>> columns;  // the law's name, the table's name
-  std::vector<Vector> rows;                                  // in the order of `columns`
-  std::vector<std::string> names;                            // of the rows, for messages
+  std::vector<std::pair<std::string, std::string>> columns;   // the law's name, the table's name
+  std::vector<Vector> rows;                                   // in the order of `columns`
+  std::vector<std::string> names;                             // of the rows, for messages
   std::vector<std::pair<std::string, std::string>> excluded;  // row and why
   size_t total = 0;                                           // rows of the table
 };

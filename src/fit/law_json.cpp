@@ -52,28 +52,28 @@ Json law_json(const LawFit& fit, const FitTable& table, const FitOptions& option
     for (const auto& [name, d] : l.shift) shift.set(name, d);
     left.push(Json::object({{"row", l.row}, {"z", l.z}, {"shift", shift}}));
   }
-  Json out = Json::object(
-      {{"law", fit.law},
-       {"columns", columns},
-       {"rows", table.total},
-       {"used", table.rows.size()},
-       {"excluded", excluded},
-       {"objective", Json::object({{"name", fit.objective_name},
-                                   {"value", fit.objective},
-                                   {"delta", bound_json(options.huber)}})},
-       {"params", params},
-       {"interval", interval},
-       {"open", open},
-       {"starts", Json::object({{"tried", fit.starts}, {"reached", fit.reached}})},
-       {"residual", residual_json(fit, table)},
-       {"leave_one_out", left},
-       {"score", score ? Json::object({{"rms_log_error", score->rms},
-                                       {"bias", score->bias},
-                                       {"rows", score->rows}})
-                       : Json()},
-       {"warnings", Json(fit.warnings)},
-       {"input_hash", fmt::format("{:016x}", input_hash)},
-       {"version", NFSCALE_VERSION}});
+  Json out =
+      Json::object({{"law", fit.law},
+                    {"columns", columns},
+                    {"rows", table.total},
+                    {"used", table.rows.size()},
+                    {"excluded", excluded},
+                    {"objective", Json::object({{"name", fit.objective_name},
+                                                {"value", fit.objective},
+                                                {"delta", bound_json(options.huber)}})},
+                    {"params", params},
+                    {"interval", interval},
+                    {"open", open},
+                    {"starts", Json::object({{"tried", fit.starts}, {"reached", fit.reached}})},
+                    {"residual", residual_json(fit, table)},
+                    {"leave_one_out", left},
+                    {"score", score ? Json::object({{"rms_log_error", score->rms},
+                                                    {"bias", score->bias},
+                                                    {"rows", score->rows}})
+                                    : Json()},
+                    {"warnings", Json(fit.warnings)},
+                    {"input_hash", fmt::format("{:016x}", input_hash)},
+                    {"version", NFSCALE_VERSION}});
   if (!options.fix.empty()) {
     Json fixed = Json::object();
     for (const auto& [name, value] : options.fix) fixed.set(name, value);
@@ -82,9 +82,8 @@ Json law_json(const LawFit& fit, const FitTable& table, const FitOptions& option
   if (!fit.forecasts.empty()) {
     Json at = Json::array();
     for (const LawFit::Forecast& f : fit.forecasts)
-      at.push(Json::object({{"x", f.x},
-                            {"y", f.y},
-                            {"interval", f.interval ? bounds_json(*f.interval) : Json()}}));
+      at.push(Json::object(
+          {{"x", f.x}, {"y", f.y}, {"interval", f.interval ? bounds_json(*f.interval) : Json()}}));
     out.set("forecasts", at);
   }
   for (const auto& [key, value] : fit.more.members()) out.set(key, value);

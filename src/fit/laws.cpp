@@ -50,9 +50,10 @@ void open_flat_ends(const Problem& problem, const Minimum& best, LawFit& fit) {
 }
 
 void add_leave_one_out(const Problem& problem, const Minimum& best, LawFit& fit) {
-  constexpr size_t kMostRows = 400, kShown = 5;
+  constexpr size_t kShown = 5;
   const size_t n = problem.rows.size();
-  if (n > kMostRows || n < problem.free_count() + 3 || best.value < 1e-20) return;
+  const size_t most = problem.table.columns.size() == 2 ? 60 : 400;  // a curve has many alike
+  if (n > most || n < problem.free_count() + 3 || best.value < 1e-20) return;
   const std::vector<std::string> names = natural_names(problem.formula);
   const Vector here = natural_values(problem.formula, problem.whole(best.at), problem.context);
   std::vector<LawFit::Left> all;
@@ -81,9 +82,8 @@ void add_leave_one_out(const Problem& problem, const Minimum& best, LawFit& fit)
   if (!far.empty()) {
     const size_t more = far.size() > kShown ? far.size() - kShown : 0;
     far.resize(far.size() - more);
-    fit.warnings.push_back(
-        "far from what the other rows say: " + join(far, ", ") +
-        (more ? fmt::format(" and {} more", more) : std::string()));
+    fit.warnings.push_back("far from what the other rows say: " + join(far, ", ") +
+                           (more ? fmt::format(" and {} more", more) : std::string()));
   }
   all.resize(std::min(kShown, all.size()));
   fit.leave_one_out = std::move(all);
@@ -123,7 +123,8 @@ void judge_floor(const FitTable& table, const FitOptions& options, LawFit& fit) 
   if (identified) return;
   const bool limit = known && std::isfinite(bounds->second.high);
   fit.warnings.push_back(fmt::format(
-      "no floor can be told from zero{}; the largest tenth of x is predicted with an error of {:.2g} "
+      "no floor can be told from zero{}; the largest tenth of x is predicted with an error of "
+      "{:.2g} "
       "with a floor, {:.2g} without",
       limit ? fmt::format(", it is at most {:.4g}", bounds->second.high) : "", with, without));
 }
@@ -234,7 +235,8 @@ LawFit fit_law(const std::string& law, const FitTable& table, const FitOptions& 
   fit.theta = problem.whole(fitted.best.at);
   fit.context = problem.context;
   fit.objective = fitted.best.value;
-  if (std::isinf(options.huber)) fit.objective_name = "half the sum of squares of ln predicted - ln observed";
+  if (std::isinf(options.huber))
+    fit.objective_name = "half the sum of squares of ln predicted - ln observed";
   fit.starts = fitted.starts;
   fit.reached = fitted.reached;
   const std::vector<std::string> names = natural_names(f);
@@ -251,8 +253,8 @@ LawFit fit_law(const std::string& law, const FitTable& table, const FitOptions& 
   }
   fit.more.set("minima_within_1_percent", minima);
   if (fit.starts > 4 && fit.reached * 10 < fit.starts)
-    fit.warnings.push_back(fmt::format("only {} of {} starts came within 1 % of the least objective",
-                                       fit.reached, fit.starts));
+    fit.warnings.push_back(fmt::format(
+        "only {} of {} starts came within 1 % of the least objective", fit.reached, fit.starts));
   add_intervals(problem, fitted, options, fit);
   add_leave_one_out(problem, fitted.best, fit);
   if (law == "power+floor" && !options.fix.contains("floor")) judge_floor(table, options, fit);

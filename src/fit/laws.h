@@ -5,7 +5,8 @@
 // joint        L = E + A N^-alpha + B D^-beta; Hoffmann et al., arXiv 2203.15556, approach 3
 // repeat       joint with effective parameters and data, where data is seen more than once:
 //              D' = U + U R_D (1 - exp(-(D/U - 1)/R_D)), N' likewise; Muennighoff et al.,
-//              arXiv 2305.16264, equations 5 and 6, with alpha = beta from the runs without repetition
+//              arXiv 2305.16264, equations 5 and 6, with alpha = beta from the runs without
+//              repetition
 // isoflop      per budget the vertex of a parabola of ln L over ln size; ln size on ln budget
 // curve3       y = beta (1/x + gamma)^c; M3 of Alabdulmohsin et al., arXiv 2209.06640
 // curve4       (y - floor) / (top - y)^alpha = beta x^c; M4 there

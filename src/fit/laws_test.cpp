@@ -25,7 +25,8 @@ bool used(const Csv& csv, size_t i) {
 // ---- published tables; expected values by numpy and scipy
 
 TEST(Laws, JointOnChinchilla) {
-  const LawFit fit = fit_law("joint", read_table("fit/chinchilla_epoch.csv", kJoint, used), quick());
+  const LawFit fit =
+      fit_law("joint", read_table("fit/chinchilla_epoch.csv", kJoint, used), quick());
   EXPECT_LE(fit.objective, 0.0010182740177821828 * (1 + 1e-9));
   EXPECT_NEAR(fit.param("E"), 1.817218, 2e-4);
   EXPECT_NEAR(fit.param("A"), 477.826, 1);
@@ -40,11 +41,15 @@ TEST(Laws, JointOnChinchilla) {
 }
 
 TEST(Laws, RepeatedDataIsOpenAbove) {
-  const auto t = read_table("fit/datablations_c4.csv", {"params", "tokens", "unique_tokens", "loss"},
-                            [](const Csv& c, size_t i) { return is(c, i, "fit182", "1"); });
+  const auto t =
+      read_table("fit/datablations_c4.csv", {"params", "tokens", "unique_tokens", "loss"},
+                 [](const Csv& c, size_t i) { return is(c, i, "fit182", "1"); });
   ASSERT_EQ(t.rows.size(), 182u);
   FitOptions options = quick();
-  options.fix = {{"a", 6.255414}, {"b", 7.3049974}, {"e", 0.6254804}, {"alpha", 0.3526596},
+  options.fix = {{"a", 6.255414},
+                 {"b", 7.3049974},
+                 {"e", 0.6254804},
+                 {"alpha", 0.3526596},
                  {"beta", 0.3526596}};
   options.draws = 60;
   const LawFit fit = fit_law("repeat", t, options);
@@ -69,17 +74,17 @@ TEST(Laws, IsoflopOnPorianAndLlama) {
       {"cosine_decay", 0.5474016153510866},
       {"tuned_optimizer", 0.5081701657874939}};
   for (const auto& [config, exponent] : expected) {
-    const LawFit fit = fit_law(
-        "isoflop",
-        read_table("fit/isoflop_porian.csv", {"flops", "params", "loss"},
-                   [&](const Csv& c, size_t i) { return is(c, i, "config", config); }),
-        quick());
+    const LawFit fit =
+        fit_law("isoflop",
+                read_table("fit/isoflop_porian.csv", {"flops", "params", "loss"},
+                           [&](const Csv& c, size_t i) { return is(c, i, "config", config); }),
+                quick());
     EXPECT_NEAR(fit.param("exponent"), exponent, 1e-6) << config;
   }
   FitOptions options = quick();
   options.draws = 400;
-  const LawFit llama =
-      fit_law("isoflop", read_table("fit/isoflop_llama3.csv", {"flops", "tokens", "loss"}), options);
+  const LawFit llama = fit_law(
+      "isoflop", read_table("fit/isoflop_llama3.csv", {"flops", "tokens", "loss"}), options);
   EXPECT_NEAR(llama.param("exponent"), 0.5318539849032831, 1e-6);
   EXPECT_NEAR(llama.param("coef"), 0.37985503863, 1e-4);
   const Json& windows = llama.more.at("exponent_by_window");
@@ -101,11 +106,11 @@ TEST(Laws, CurvesOfVisionModelsAreExtrapolated) {
   std::map<std::string, Vector> errors;
   for (const auto& [key, names] : keys) {
     const auto part = [&](const char* fit) {
-      FitTable t = read_table("fit/vision_curves.csv", {"examples", "error"},
-                              [&](const Csv& c, size_t i) {
-                                return is(c, i, "task", names[0]) && is(c, i, "model", names[1]) &&
-                                       is(c, i, "fit", fit);
-                              });
+      FitTable t =
+          read_table("fit/vision_curves.csv", {"examples", "error"}, [&](const Csv& c, size_t i) {
+            return is(c, i, "task", names[0]) && is(c, i, "model", names[1]) &&
+                   is(c, i, "fit", fit);
+          });
       return t;
     };
     const FitTable seen = part("1"), ahead = part("0");
@@ -161,8 +166,9 @@ TEST(Laws, ScalingAColumnShiftsInterceptsOnly) {
     const LawFit other = fit_law(law, scaled, quick());
     EXPECT_NEAR(other.param("exponent"), plain.param("exponent"), 1e-6) << law;
     EXPECT_NEAR(other.objective, plain.objective, 1e-6 * plain.objective) << law;
-    if (std::string_view(law) == "power+floor")
+    if (std::string_view(law) == "power+floor") {
       EXPECT_NEAR(other.param("floor"), 7 * plain.param("floor"), 1e-5);
+    }
   }
 }
 
@@ -173,16 +179,19 @@ TEST(Laws, ATableTwiceGivesTheSamePointAndLessDoubt) {
     twice.rows.insert(twice.rows.begin() + static_cast<ptrdiff_t>(2 * i), t.rows[i]);
     twice.names.insert(twice.names.begin() + static_cast<ptrdiff_t>(2 * i), t.names[i]);
   }
-  const LawFit once = fit_law("power", t, quick()), again = fit_law("power", twice, quick());
+  // Least squares: a sum of absolute values can have more than one place of its least.
+  const LawFit once = fit_law("power", t, quick(INFINITY));
+  const LawFit again = fit_law("power", twice, quick(INFINITY));
   EXPECT_NEAR(again.param("exponent"), once.param("exponent"), 1e-9);
-  EXPECT_LT(again.interval["exponent"].high - again.interval["exponent"].low,
-            once.interval["exponent"].high - once.interval["exponent"].low);
+  EXPECT_LT(again.interval.at("exponent").high - again.interval.at("exponent").low,
+            once.interval.at("exponent").high - once.interval.at("exponent").low);
 }
 
 TEST(Laws, DrawsAreKeyed) {
   FitOptions options = quick();
   options.draws = 30;
-  const FitTable t = read_table("fit/chinchilla_epoch.csv", kJoint, used);
+  const FitTable t = read_table("fit/chinchilla_epoch.csv", kJoint,
+                                [](const Csv& c, size_t i) { return used(c, i) && i % 5 == 0; });
   const LawFit a = fit_law("joint", t, options), b = fit_law("joint", t, options);
   EXPECT_EQ(a.interval.at("E").low, b.interval.at("E").low);
   options.seed = 1;
@@ -245,7 +254,8 @@ TEST(Laws, AFloorIsBelievedOnlyWhereItCanBeTold) {
     FitOptions options = quick(INFINITY);
     options.level = 0.9;
     options.at = {1e4};
-    const LawFit none = fit_law("power+floor", noisy(12, 1, 0, 4447 + static_cast<uint64_t>(i)), options);
+    const LawFit none =
+        fit_law("power+floor", noisy(12, 1, 0, 4447 + static_cast<uint64_t>(i)), options);
     identified += none.more.at("floor_identified").as_bool();
     const Bounds b = *none.forecasts[0].interval;
     covered += b.low <= std::pow(1e4, -0.3) && std::pow(1e4, -0.3) <= b.high;

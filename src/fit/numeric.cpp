@@ -226,9 +226,9 @@ double LeastSquares::leverage(const Vector& row) const {
   const size_t p = at.size();
   Vector u(p, 0);
   for (size_t k = 0; k < p; ++k) {
-    double sum = row[k];
-    for (size_t j = 0; j < k; ++j) sum -= triangle[j * p + k] * u[j];
-    u[k] = sum / triangle[k * p + k];
+    double rest = row[k];
+    for (size_t j = 0; j < k; ++j) rest -= triangle[j * p + k] * u[j];
+    u[k] = rest / triangle[k * p + k];
   }
   return dot(u, u);
 }
@@ -277,6 +277,7 @@ Minimum bfgs(const Objective& f, Vector start, int iterations) {
       fresh = false;
     }
     here = std::move(next);
+    here.step = 0;
   }
   return {here.at, here.value};
 }

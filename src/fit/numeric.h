@@ -1,5 +1,5 @@
-// Small dense numerics for fits: least squares, minimisers, quantiles. Everything is a pure function
-// and deterministic; sums run in the order of their arguments.
+// Small dense numerics for fits: least squares, minimisers, quantiles. Everything is a pure
+// function and deterministic; sums run in the order of their arguments.
 #pragma once
 
 #include <array>

@@ -1,4 +1,5 @@
-// The fit of one formula to rows of a table: the objective, the minimisers in their order, intervals.
+// The fit of one formula to rows of a table: the objective, the minimisers in their order,
+// intervals.
 #pragma once
 
 #include <string>
@@ -48,9 +49,9 @@ Fitted fit_from(const Problem& problem, const std::vector<Vector>& starts);
 std::vector<std::string> natural_names(const Formula& formula);
 Vector natural_values(const Formula& formula, const Vector& theta, const Vector& context);
 
-// Where the profile of the squares of coordinate k rises to what Fisher's F allows for one parameter
-// (Bates and Watts, Nonlinear Regression Analysis, 1988, 6.1.2); the law's own point `theta` is
-// never left outside. In natural units; infinite where it never rises.
+// Where the profile of the squares of coordinate k rises to what Fisher's F allows for one
+// parameter (Bates and Watts, Nonlinear Regression Analysis, 1988, 6.1.2); the law's own point
+// `theta` is never left outside. In natural units; infinite where it never rises.
 Bounds profile_interval(const Problem& problem, size_t k, const Vector& theta, double level);
 // The same of what a law of one variable says at x.
 Bounds forecast_interval(const Problem& problem, const Vector& theta, double x, double level);

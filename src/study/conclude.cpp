@@ -23,8 +23,8 @@ double compute_of(const CellRow& c, bool by_hours) {
 }
 
 FrontierPoint point_of(const CellRow& c, bool by_hours) {
-  return {c.model,  compute_of(c, by_hours), c.loss_vertex, c.params, c.epochs,
-          c.macs > 0 ? c.macs : 0};
+  return {c.model,  compute_of(c, by_hours), c.loss_vertex, c.params,
+          c.epochs, c.macs > 0 ? c.macs : 0};
 }
 
 std::vector<FrontierPoint> points_of(const std::vector<CellRow>& cells,
@@ -124,8 +124,7 @@ std::optional<Bounds> united(const std::optional<Bounds>& a, const std::optional
   return Bounds{std::min(a->low, b->low), std::max(a->high, b->high)};
 }
 
-DrawOptions draw_options(const ConcludeOptions& options,
-                         const std::vector<FrontierPoint>& points) {
+DrawOptions draw_options(const ConcludeOptions& options, const std::vector<FrontierPoint>& points) {
   DrawOptions d;
   d.draws = options.draws;
   d.seed = options.seed;
@@ -284,8 +283,8 @@ std::vector<CellForecast> forecasts_of(const std::vector<FrontierPoint>& points,
 // draw goes with what was added to the cell.
 std::vector<Conclusions::Next> next_cells(const std::vector<CellRow>& cells,
                                           const std::vector<size_t>& used,
-                                          const ConcludeOptions& options,
-                                          const LawConclusion& law, const FrontierDraws& draws) {
+                                          const ConcludeOptions& options, const LawConclusion& law,
+                                          const FrontierDraws& draws) {
   std::vector<Conclusions::Next> out;
   if (!law.ratio || draws.residual.empty()) return out;
   Vector ratio;
@@ -325,9 +324,8 @@ std::vector<Conclusions::Next> next_cells(const std::vector<CellRow>& cells,
     next.narrowing = width * (1 - std::sqrt(1 - share / 2)) / next.cost;
     out.push_back(next);
   }
-  std::stable_sort(out.begin(), out.end(), [](const auto& a, const auto& b) {
-    return a.narrowing > b.narrowing;
-  });
+  std::stable_sort(out.begin(), out.end(),
+                   [](const auto& a, const auto& b) { return a.narrowing > b.narrowing; });
   return out;
 }
 
@@ -434,15 +432,16 @@ Conclusions conclude(std::vector<CellRow>& cells, const ConcludeOptions& options
     c.families = compare_families(points, draws);
     c.candidates = candidates_of(cells, c.used, options.by_hours, options);
   }
-  c.influence = influence_rows(cells, c.used, options,
-                               c.law.method == "tangent" ? c.law.law : std::nullopt);
+  c.influence =
+      influence_rows(cells, c.used, options, c.law.method == "tangent" ? c.law.law : std::nullopt);
   add_verdicts(cells, options, missing, c);
   if (!usable.at_chance.empty() && c.law.law)
     c.verdicts.push_back(
         {"chance",
-         fmt::format("Nothing was learned yet in {}: within 2 sigma of chance, ln(classes) = {:.4g} "
-                     "nats; left out.",
-                     join(usable.at_chance, ", "), options.chance),
+         fmt::format(
+             "Nothing was learned yet in {}: within 2 sigma of chance, ln(classes) = {:.4g} "
+             "nats; left out.",
+             join(usable.at_chance, ", "), options.chance),
          "decided", usable.at_chance});
   return c;
 }

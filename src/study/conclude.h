@@ -24,9 +24,9 @@ struct TrialPoint {
 struct ConcludeOptions {
   bool by_hours = true;  // the axis of compute: device hours or operations
   int draws = 1000;
-  uint64_t seed = 0;      // of the draws
-  double sigma = 0;       // nats; noise of a trial, 0 where it is not known
-  double chance = 0;      // nats; ln(classes), 0 where it is not known
+  uint64_t seed = 0;         // of the draws
+  double sigma = 0;          // nats; noise of a trial, 0 where it is not known
+  double chance = 0;         // nats; ln(classes), 0 where it is not known
   double tolerance = 0.005;  // of the loss: cells within it of the best are as good
   double huber = 1e-3;
   bool drop_flagged = true;  // broken certificates and, of the rest, what influence finds
@@ -35,14 +35,14 @@ struct ConcludeOptions {
   std::vector<TrialPoint> trials;  // for fine-tuning candidates; those of the study's own seed
   size_t candidates = 3;           // at most
   double candidate_budget = 0;     // compute; 0: the largest
-  std::vector<CellRow> targets;  // to be predicted: cell, model, params, epochs and compute
+  std::vector<CellRow> targets;    // to be predicted: cell, model, params, epochs and compute
 };
 
 // An answer with a name; the first one is the law.
 struct Verdict {
-  std::string name;      // law, optimum, same-rate, learning-rate, fine-tuning, families, next, faults
-  std::string sentence;  // plain, with intervals
-  std::string state;     // decided, not decided, open, waits
+  std::string name;  // law, optimum, same-rate, learning-rate, fine-tuning, families, next, faults
+  std::string sentence;            // plain, with intervals
+  std::string state;               // decided, not decided, open, waits
   std::vector<std::string> cells;  // that it rests on
 };
 
@@ -54,7 +54,7 @@ struct LawConclusion {
   // 95 %: the union of the tangent's and the slices' intervals where both are there.
   std::optional<Bounds> exponent, ratio, ratio_macs, curvature;
   double ratio_macs_point = 0;
-  int draws = 0, drawn = 0;  // asked for, and with a law of their own
+  int draws = 0, drawn = 0;                      // asked for, and with a law of their own
   std::vector<double> compute, line, low, high;  // the law and its 95 % band
   double measured_low = 0, measured_high = 0;    // compute that the law rests on
   std::vector<std::string> frontier;             // cells that no cheaper one beats
@@ -72,7 +72,7 @@ struct CellInfluence {
   std::string cell;
   double residual = 0, z = 0;  // NaN where it was not judged
   bool flagged = false;
-  std::string why;  // of the flag: certificate first
+  std::string why;                                 // of the flag: certificate first
   double exponent_without = 0, ratio_without = 0;  // NaN where unknown
 };
 
@@ -85,8 +85,8 @@ struct OptimumRegion {
     std::string model;
     double epochs = 0, loss = 0;
   };
-  std::vector<Near> near;   // by size, the best among them
-  bool open_above = false;  // the best is the largest model or its longest budget
+  std::vector<Near> near;            // by size, the best among them
+  bool open_above = false;           // the best is the largest model or its longest budget
   double size = 0, size_epochs = 0;  // continuous optimum, parameters; NaN where there is none
 };
 
@@ -111,7 +111,7 @@ struct ExtrapolationRecord {
   std::vector<Point> points;
 };
 
-struct Candidate {  // for fine-tuning
+struct Candidate {   // for fine-tuning
   std::string role;  // a, b, c of the rule
   std::string cell, run_id, why;
   double lr = 0, loss = 0, compute = 0;
@@ -128,8 +128,8 @@ struct CellForecast {
 };
 
 struct Conclusions {
-  std::string axis;            // "device hours" or "operations"
-  std::vector<size_t> used;    // places in the cells
+  std::string axis;          // "device hours" or "operations"
+  std::vector<size_t> used;  // places in the cells
   LawConclusion law;
   std::vector<FrontierLaw> laws;
   std::vector<CellInfluence> influence;

@@ -73,10 +73,11 @@ Json excluded_json(const Conclusions& c, const std::vector<CellRow>& cells) {
   Json excluded = Json::array();
   for (size_t i = 0; i < cells.size(); ++i) {
     if (std::find(c.used.begin(), c.used.end(), i) != c.used.end()) continue;
-    excluded.push(Json::object({{"row", cells[i].cell},
-                                {"why", cells[i].flagged            ? cells[i].reason
-                                        : std::isnan(cells[i].loss) ? "no result"
-                                                                    : "at chance, or no compute"}}));
+    excluded.push(
+        Json::object({{"row", cells[i].cell},
+                      {"why", cells[i].flagged            ? cells[i].reason
+                              : std::isnan(cells[i].loss) ? "no result"
+                                                          : "at chance, or no compute"}}));
   }
   return excluded;
 }
@@ -85,9 +86,8 @@ Json influence_json(const Conclusions& c) {
   std::vector<const CellInfluence*> order;
   for (const CellInfluence& one : c.influence)
     if (!std::isnan(one.z)) order.push_back(&one);
-  std::stable_sort(order.begin(), order.end(), [](const auto* a, const auto* b) {
-    return std::abs(a->z) > std::abs(b->z);
-  });
+  std::stable_sort(order.begin(), order.end(),
+                   [](const auto* a, const auto* b) { return std::abs(a->z) > std::abs(b->z); });
   Json list = Json::array();
   for (const CellInfluence* one : order) {
     Json shift = Json::object();
@@ -166,8 +166,7 @@ Json frontier_json(const Conclusions& c, const std::vector<CellRow>& cells, uint
                                              {"at_1e4", law.pareto->at(1e4)},
                                              {"cells", law.pareto->touches.size()}})
                              : Json()},
-       {"residual",
-        Json::object({{"rms", std::sqrt(square)}, {"max", largest}, {"worst", worst}})},
+       {"residual", Json::object({{"rms", std::sqrt(square)}, {"max", largest}, {"worst", worst}})},
        {"leave_one_out", influence_json(c)},
        {"score", record_json(c)},
        {"verdicts", verdicts},

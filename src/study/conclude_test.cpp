@@ -99,9 +99,9 @@ TEST(Conclude, APlantedFaultIsNamedByInfluenceWhereNoCertificateTells) {
   const Conclusions with = conclude(kept, options);
   EXPECT_NEAR(with.law.law->exponent, 0.038922691009045114, 1e-6);
   EXPECT_NEAR(with.law.law->rates.ratio(), 0.8188100978252514, 1e-4);
-  const auto worst = std::max_element(
-      with.influence.begin(), with.influence.end(),
-      [](const CellInfluence& a, const CellInfluence& b) { return a.z < b.z; });
+  const auto worst =
+      std::max_element(with.influence.begin(), with.influence.end(),
+                       [](const CellInfluence& a, const CellInfluence& b) { return a.z < b.z; });
   EXPECT_EQ(worst->cell, "nfnet_f7+@8ep");
   EXPECT_NEAR(worst->z, 15.578220459273219, 1e-3);
   EXPECT_NEAR(worst->residual, 0.010371137604545666, 1e-6);
@@ -114,9 +114,9 @@ TEST(Conclude, APlantedFaultIsNamedByInfluenceWhereNoCertificateTells) {
 
 TEST(Conclude, NoCellIsCalledNearTheBestThatIsNot) {
   const std::vector<std::string> truth = {
-      "nfnet_f0@0.25ep", "nfnet_f0@0.5ep", "nfnet_f0@1ep",  "nfnet_f1@0.5ep", "nfnet_f1@1ep",
-      "nfnet_f1@2ep",    "nfnet_f3@1ep",   "nfnet_f3@2ep",  "nfnet_f3@4ep",   "nfnet_f3+@2ep",
-      "nfnet_f3+@4ep",   "nfnet_f3+@8ep",  "nfnet_f7@2ep",  "nfnet_f7@4ep",   "nfnet_f7@8ep"};
+      "nfnet_f0@0.25ep", "nfnet_f0@0.5ep", "nfnet_f0@1ep", "nfnet_f1@0.5ep", "nfnet_f1@1ep",
+      "nfnet_f1@2ep",    "nfnet_f3@1ep",   "nfnet_f3@2ep", "nfnet_f3@4ep",   "nfnet_f3+@2ep",
+      "nfnet_f3+@4ep",   "nfnet_f3+@8ep",  "nfnet_f7@2ep", "nfnet_f7@4ep",   "nfnet_f7@8ep"};
   std::vector<CellRow> cells = synthetic_table();
   conclude(cells, with_draws(0));
   size_t found = 0;
@@ -160,32 +160,33 @@ TEST(Conclude, TheRecordIsThatOfTheReference) {
   EXPECT_EQ(c.record[0].method, "pareto");  // no tangent below a tenth
   EXPECT_NEAR(c.record[0].exponent, 0.04169427134248331, 1e-6);
   EXPECT_NEAR(c.record[0].rms, 0.005876455098442031, 1e-6);
-  EXPECT_EQ(c.record[1].method, "tangent");
+  // The reference takes a tangent here whose least spread is the end of a model's range: refused.
+  EXPECT_EQ(c.record[1].method, "pareto");
   EXPECT_EQ(c.record[1].fitted, 26u);
   EXPECT_EQ(c.record[1].scored, 6u);
-  EXPECT_NEAR(c.record[1].exponent, 0.04024790981502615, 1e-5);
-  EXPECT_NEAR(c.record[1].rms, 0.0058332631549416, 1e-4);
-  EXPECT_NEAR(c.record[1].bias, -0.004826890039145178, 1e-4);
+  EXPECT_NEAR(c.record[1].exponent, 0.04053207801438973, 1e-6);
+  EXPECT_NEAR(c.record[1].rms, 0.0033020812190611465, 1e-6);
+  EXPECT_NEAR(c.record[1].bias, -0.00045143766094724036, 1e-6);
 }
 
 TEST(Conclude, CandidatesForFineTuningFollowTheRule) {
   std::vector<CellRow> cells = synthetic_table();
   ConcludeOptions options = with_draws(0);
-  options.candidate_budget = 12000;
+  options.candidate_budget = 20000;
   for (size_t i = 0; i < cells.size(); ++i)
     for (const double factor : {0.5, 1.0, 2.0})
       options.trials.push_back({i, cells[i].lr_best * factor,
-                                cells[i].loss + (factor == 2 ? 0.004 : factor == 1 ? 0 : 0.02),
+                                cells[i].loss + (factor == 2   ? 0.004
+                                                 : factor == 1 ? 0
+                                                               : 0.02),
                                 fmt::format("run-{}-{}", i, factor)});
   const Conclusions c = conclude(cells, options);
   ASSERT_EQ(c.candidates.size(), 3u);
-  EXPECT_EQ(c.candidates[0].role, "a");
-  for (const CellRow& cell : cells)
-    if (!cell.flagged && cell.device_hours <= 12000)
-      EXPECT_GE(cell.loss_vertex, cells[0].loss_vertex * 0 + c.candidates[0].loss - 0.01);
-  EXPECT_NE(c.candidates[1].cell, c.candidates[0].cell);
-  EXPECT_FALSE(c.candidates[2].run_id.empty());
-  EXPECT_GT(c.candidates[2].lr, 0);
+  EXPECT_EQ(c.candidates[0].cell, "nfnet_f3@4ep");
+  EXPECT_EQ(c.candidates[1].cell, "nfnet_f3+@2ep");
+  EXPECT_EQ(c.candidates[2].cell, "nfnet_f3@4ep");
+  EXPECT_EQ(c.candidates[2].lr, 2 * c.candidates[0].lr);
+  EXPECT_EQ(c.candidates[2].run_id.substr(c.candidates[2].run_id.size() - 2), "-2");
 }
 
 TEST(Conclude, ATargetIsPredictedWithItsDistanceFromTheOptimum) {
@@ -211,9 +212,9 @@ TEST(Conclude, FitsAreOneDocument) {
   const Json fits = fits_json(c, cells, 1);
   ASSERT_EQ(fits.items().size(), 3u);
   for (const Json& fit : fits.items())
-    for (const char* key : {"law", "columns", "rows", "used", "excluded", "objective", "params",
-                            "interval", "open", "starts", "residual", "warnings", "input_hash",
-                            "version"})
+    for (const char* key :
+         {"law", "columns", "rows", "used", "excluded", "objective", "params", "interval", "open",
+          "starts", "residual", "warnings", "input_hash", "version"})
       EXPECT_TRUE(fit.find(key)) << key;
   EXPECT_EQ(fits.items()[0].at("excluded").items().size(), 2u);
 }

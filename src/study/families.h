@@ -15,9 +15,9 @@ std::string family_of(const std::string& model);
 
 struct FamilyComparison {
   std::string ahead, behind;
-  double compute = 0;     // the middle, in logarithms, of what both have measured
-  double low = 0, high = 0;  // that range
-  double difference = 0;  // ln loss of the one behind - that of the one ahead
+  double compute = 0;              // the middle, in logarithms, of what both have measured
+  double low = 0, high = 0;        // that range
+  double difference = 0;           // ln loss of the one behind - that of the one ahead
   std::optional<Bounds> interval;  // 95 %, of the difference
 };
 

@@ -20,9 +20,8 @@ std::vector<OptimumRegion> optimum_regions(const std::vector<FrontierPoint>& poi
   if (points.empty()) return regions;
   const double centre = centre_of(points);
   std::vector<ModelCurve> curves = model_curves(points, centre);
-  std::stable_sort(curves.begin(), curves.end(), [](const ModelCurve& a, const ModelCurve& b) {
-    return a.ln_size < b.ln_size;
-  });
+  std::stable_sort(curves.begin(), curves.end(),
+                   [](const ModelCurve& a, const ModelCurve& b) { return a.ln_size < b.ln_size; });
   if (curves.size() < 2) return regions;
   double low = INFINITY, high = -INFINITY;
   for (const ModelCurve& q : curves) {
@@ -107,8 +106,7 @@ std::vector<Candidate> candidates_of(const std::vector<CellRow>& cells,
   const size_t better = b && cells[*b].loss < cells[*a].loss ? *b : *a;
   const TrialPoint* higher = nullptr;
   for (const TrialPoint& t : options.trials)
-    if (t.cell == better && t.lr > cells[better].lr_best * 1.0001 &&
-        (!higher || t.lr < higher->lr))
+    if (t.cell == better && t.lr > cells[better].lr_best * 1.0001 && (!higher || t.lr < higher->lr))
       higher = &t;
   if (higher && higher->loss <= 1.005 * cells[better].loss)
     add("c", better, higher->lr, "one step higher in learning rate, its loss within 0.5 %");

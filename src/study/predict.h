@@ -1,5 +1,5 @@
-// Predictions that are sealed before their run: what was predicted, from what, and when; scored when
-// the run is through, and never rewritten. A target is a cell outside of every fit.
+// Predictions that are sealed before their run: what was predicted, from what, and when; scored
+// when the run is through, and never rewritten. A target is a cell outside of every fit.
 #pragma once
 
 #include <optional>

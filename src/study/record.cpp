@@ -35,8 +35,8 @@ std::optional<ExtrapolationRecord> record_of(const std::vector<FrontierPoint>& p
   double naive = 0, inside50 = 0, inside95 = 0;
   for (size_t k = 0; k < above.size(); ++k) {
     const FrontierPoint& p = points[above[k]];
-    ExtrapolationRecord::Point point = {names[above[k]], p.compute, law->at(p.compute),
-                                        std::nan(""), std::nan(""), p.loss};
+    ExtrapolationRecord::Point point = {names[above[k]], p.compute,    law->at(p.compute),
+                                        std::nan(""),    std::nan(""), p.loss};
     const double error = std::log(point.predicted) - std::log(p.loss);
     r.rms += error * error;
     r.bias += error;

@@ -1,4 +1,5 @@
-// How well this method would have predicted these runs: laws of the cheap cells against the dear ones.
+// How well this method would have predicted these runs: laws of the cheap cells against the dear
+// ones.
 #pragma once
 
 #include <vector>

@@ -73,7 +73,7 @@ std::string straight_clause(const Conclusions& c) {
     most = std::max(most, std::abs(std::log(t.loss) - std::log(law.law->at(t.compute))));
   std::string text = fmt::format("; straight within {:.2g} %", 100 * std::expm1(most));
   if (law.curvature)
-    text += law.curvature->low > 0   ? ", bending upwards"
+    text += law.curvature->low > 0    ? ", bending upwards"
             : law.curvature->high < 0 ? ", bending downwards"
                                       : ", no bend can be told from none";
   return text;
@@ -98,8 +98,9 @@ Verdict law_verdict(const std::vector<CellRow>& cells, const ConcludeOptions& op
         law_formula(c), law.law->touches.size(), plain_number(law.measured_low),
         plain_number(law.measured_high), c.axis, straight_clause(c), floor_clause(c));
     if (law.drawn < law.draws * 9 / 10)
-      v.sentence += fmt::format(" Only {} of {} draws have a common tangent: the interval is of those.",
-                                law.drawn, law.draws);
+      v.sentence +=
+          fmt::format(" Only {} of {} draws have a common tangent: the interval is of those.",
+                      law.drawn, law.draws);
   } else {
     v.state = "open";
     v.sentence = fmt::format(
@@ -125,7 +126,8 @@ Verdict optimum_verdict(const std::vector<CellRow>& cells, const ConcludeOptions
   Verdict v;
   v.name = "optimum";
   if (c.optima.empty()) {
-    v.sentence = "Which model is best at which budget needs two models with four epoch budgets each.";
+    v.sentence =
+        "Which model is best at which budget needs two models with four epoch budgets each.";
     v.state = options.complete ? "not decided" : "waits";
     return v;
   }
@@ -145,8 +147,8 @@ Verdict optimum_verdict(const std::vector<CellRow>& cells, const ConcludeOptions
     if (parts.empty() || parts.back() != text) parts.push_back(text);
   }
   for (const OptimumRegion& r : c.optima) open += r.open_above;
-  v.sentence = fmt::format("Within {:g} % of the best: {}.", 100 * options.tolerance,
-                           join(parts, "; "));
+  v.sentence =
+      fmt::format("Within {:g} % of the best: {}.", 100 * options.tolerance, join(parts, "; "));
   v.state = open == c.optima.size() ? "open" : "decided";
   const OptimumRegion& last = c.optima.back();
   if (last.open_above)
@@ -174,9 +176,9 @@ Verdict touch_verdict(const std::vector<CellRow>& cells, const Conclusions& c) {
 std::string deciding_cells(const Conclusions& c) {
   std::vector<std::string> names;
   for (size_t i = 0; i < std::min<size_t>(3, c.next.size()); ++i) names.push_back(c.next[i].cell);
-  return names.empty() ? ""
-                       : "; another seed of " + join(names, ", ") +
-                             " would narrow it most for its cost";
+  return names.empty()
+             ? ""
+             : "; another seed of " + join(names, ", ") + " would narrow it most for its cost";
 }
 
 Verdict same_rate_verdict(const std::vector<CellRow>& cells, const Conclusions& c) {
@@ -207,11 +209,11 @@ Verdict same_rate_verdict(const std::vector<CellRow>& cells, const Conclusions& 
 // ---- learning rates, faults, candidates
 
 std::string trend(double slope, const std::optional<Bounds>& b, const char* by) {
-  const char* word = !b                             ? "moves"
-                     : b->high < 0                  ? "falls"
-                     : b->low > 0                   ? "rises"
+  const char* word = !b                                 ? "moves"
+                     : b->high < 0                      ? "falls"
+                     : b->low > 0                       ? "rises"
                      : std::abs(b->high - b->low) < 0.2 ? "is flat"
-                                                    : "is not decided";
+                                                        : "is not decided";
   return fmt::format("{} with {} (power {}{})", word, by, number(slope), interval(b));
 }
 
@@ -255,8 +257,8 @@ std::optional<Verdict> fault_verdict(const std::vector<CellRow>& cells,
     std::string text = fmt::format("{} ({}", one.cell, one.why);
     if (!std::isnan(one.exponent_without) && c.law.method == "tangent")
       text += fmt::format("; {} it the exponent is {}, the ratio {}",
-                          options.drop_flagged ? "with" : "without",
-                          number(one.exponent_without), number(one.ratio_without));
+                          options.drop_flagged ? "with" : "without", number(one.exponent_without),
+                          number(one.ratio_without));
     parts.push_back(text + ")");
     v.cells.push_back(cells[i].cell);
   }
@@ -277,9 +279,8 @@ std::optional<Verdict> family_verdict(const std::vector<CellRow>& cells, const C
   v.sentence = fmt::format(
       "{} against {} at equal compute ({} {}): the loss of {} is lower by {} %{}{}.", f.ahead,
       f.behind, plain_number(f.compute), c.axis, f.ahead, percent(f.difference),
-      f.interval
-          ? fmt::format(" [{}, {}]", percent(f.interval->low), percent(f.interval->high))
-          : "",
+      f.interval ? fmt::format(" [{}, {}]", percent(f.interval->low), percent(f.interval->high))
+                 : "",
       known ? "" : ", which is not decided by these runs");
   return v;
 }
@@ -289,8 +290,8 @@ std::optional<Verdict> candidate_verdict(const Conclusions& c) {
   Verdict v{"fine-tuning", "", "decided", {}};
   std::vector<std::string> parts;
   for (const Candidate& one : c.candidates) {
-    parts.push_back(fmt::format("({}) {} at learning rate {:g}: {}", one.role, one.cell, one.lr,
-                                one.why));
+    parts.push_back(
+        fmt::format("({}) {} at learning rate {:g}: {}", one.role, one.cell, one.lr, one.why));
     if (std::find(v.cells.begin(), v.cells.end(), one.cell) == v.cells.end())
       v.cells.push_back(one.cell);
   }
@@ -303,11 +304,12 @@ std::optional<Verdict> record_verdict(const Conclusions& c) {
   Verdict v{"record", "", "decided", {}};
   std::vector<std::string> parts;
   for (const ExtrapolationRecord& r : c.record) {
-    parts.push_back(fmt::format(
-        "from below 1/{:g} of the compute the {} dearer frontier cells are predicted within {:.2g} % "
-        "({:+.2g} % on average; the naive forecast {:.2g} %)",
-        r.cut, r.scored, 100 * std::expm1(r.rms), 100 * std::expm1(r.bias),
-        100 * std::expm1(r.naive_rms)));
+    parts.push_back(
+        fmt::format("from below 1/{:g} of the compute the {} dearer frontier cells are predicted "
+                    "within {:.2g} % "
+                    "({:+.2g} % on average; the naive forecast {:.2g} %)",
+                    r.cut, r.scored, 100 * std::expm1(r.rms), 100 * std::expm1(r.bias),
+                    100 * std::expm1(r.naive_rms)));
     for (const auto& p : r.points)
       if (std::find(v.cells.begin(), v.cells.end(), p.cell) == v.cells.end())
         v.cells.push_back(p.cell);
@@ -340,8 +342,8 @@ std::optional<Verdict> noise_verdict(const std::vector<CellRow>& cells,
 void add_verdicts(const std::vector<CellRow>& cells, const ConcludeOptions& options,
                   const std::string& missing, Conclusions& c) {
   c.verdicts.push_back(law_verdict(cells, options, missing, c));
-  const bool any = std::any_of(cells.begin(), cells.end(),
-                               [](const CellRow& r) { return !std::isnan(r.loss); });
+  const bool any =
+      std::any_of(cells.begin(), cells.end(), [](const CellRow& r) { return !std::isnan(r.loss); });
   if (!any) return;
   if (c.law.method == "tangent") {
     c.verdicts.push_back(same_rate_verdict(cells, c));
@@ -349,8 +351,8 @@ void add_verdicts(const std::vector<CellRow>& cells, const ConcludeOptions& opti
   }
   c.verdicts.push_back(optimum_verdict(cells, options, c));
   c.verdicts.push_back(rate_verdict(cells, c));
-  for (auto& v : {family_verdict(cells, c), fault_verdict(cells, options, c), candidate_verdict(c), record_verdict(c),
-                  noise_verdict(cells, options)})
+  for (auto& v : {family_verdict(cells, c), fault_verdict(cells, options, c), candidate_verdict(c),
+                  record_verdict(c), noise_verdict(cells, options)})
     if (v) c.verdicts.push_back(*v);
 
   if (!options.complete)
