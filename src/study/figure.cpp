@@ -127,8 +127,8 @@ FigureValues compute_values(const FigureInput& input, double low, double high) {
                                   {"labelExpr", kLabel},
                                   {"labelOverlap", true},
                                   {"grid", true}});
-  const Json scale = Json::object(
-      {{"type", "log"}, {"domain", Json::array({low, high})}, {"nice", false}, {"zero", false}});
+  const Json scale =
+      Json::object({{"type", "log"}, {"domain", Json::array({low, high})}, {"nice", false}});
   const std::string title = input.by_hours() ? "compute, device hours"
                                              : "compute, operations (6 x multiply-adds x images)";
   return {{"COMPUTE", Json::object({{"field", "compute"},

@@ -34,7 +34,7 @@ constexpr const char* kSpec = R"vl({
   "encoding": {
     "x": @COMPUTE@,
     "y": {"field": "error", "type": "quantitative", "title": "top-1 error after fine-tuning, %",
-          "scale": {"type": "log", "domain": @YDOMAIN@, "nice": false, "zero": false},
+          "scale": {"type": "log", "domain": @YDOMAIN@, "nice": false},
           "axis": {"values": @YTICKS@, "format": "~g"}}
   },
   "layer": [
@@ -51,7 +51,7 @@ constexpr const char* kSpec = R"vl({
      "mark": {"type": "point", "size": 80, "strokeWidth": 2, "opacity": 1},
      "encoding": {"color": @COLOR@, "shape": @SHAPE@,
        "fill": {"condition": {"test": "datum.repeated_augmentation", "value": "transparent"},
-                "field": "model", "type": "nominal", "scale": @COLORS@, "title": null, "legend": null},
+                "field": "model", "type": "nominal", "scale": @COLORS@, "title": null},
        "tooltip": [{"field": "cell", "title": "cell"}, {"field": "error", "title": "top-1 error, %", "format": ".4g"},
          {"field": "compute", "title": @XTITLE@, "format": ".4g"},
          {"field": "repeated_augmentation", "title": "repeated augmentation"}, {"field": "run", "title": "run"}]}}

@@ -14,7 +14,7 @@ constexpr const char* kPanel = R"vl({
   "encoding": {
     "x": @COMPUTE@,
     "y": {"type": "quantitative", "title": @TITLE@,
-          "scale": {"type": "log", "domain": @DOMAIN@, "nice": false, "zero": false},
+          "scale": {"type": "log", "domain": @DOMAIN@, "nice": false},
           "axis": {"values": @TICKS@, "format": @FORMAT@}}
   },
   "layer": [

@@ -20,7 +20,7 @@ constexpr const char* kSpec = R"vl({
   "encoding": {
     "x": @COMPUTE@,
     "y": {"type": "quantitative", "title": @YTITLE@,
-          "scale": {"type": "log", "domain": @YDOMAIN@, "nice": false, "zero": false},
+          "scale": {"type": "log", "domain": @YDOMAIN@, "nice": false},
           "axis": {"values": @YTICKS@, "format": "~g"}}
   },
   "layer": [
@@ -44,7 +44,7 @@ constexpr const char* kSpec = R"vl({
      "encoding": {
        "y": {"field": "loss"}, "color": @COLOR@, "shape": @SHAPE@,
        "fill": {"condition": {"test": "datum.flagged", "value": "transparent"},
-                "field": "model", "type": "nominal", "scale": @COLORS@, "title": null, "legend": null},
+                "field": "model", "type": "nominal", "scale": @COLORS@, "title": null},
        "tooltip": [
          {"field": "cell", "title": "cell"}, {"field": "loss", "title": "loss, nats", "format": ".5g"},
          {"field": "loss_vertex", "title": "at the best rate", "format": ".5g"},

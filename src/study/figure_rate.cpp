@@ -16,34 +16,33 @@ constexpr const char* kRateSpec = R"vl({
   "width": "container", "height": 380,
   "params": [{"name": "ink", "value": "#333333"}],
   "datasets": @DATASETS@,
-  "transform": [{"calculate": "datum.epochs * pow(2, @STEP@ * (indexof(@MODELS@, datum.model) - @MIDDLE@))", "as": "x"}],
   "encoding": {
     "x": {"field": "x", "type": "quantitative", "title": "epochs",
-          "scale": {"type": "log", "base": 2, "domain": @XDOMAIN@, "nice": false, "zero": false},
+          "scale": {"type": "log", "base": 2, "domain": @XDOMAIN@, "nice": false},
           "axis": {"values": @XTICKS@, "format": "~g", "grid": false}},
     "y": {"type": "quantitative", "title": "best learning rate",
-          "scale": {"type": "log", "base": 2, "domain": @YDOMAIN@, "nice": false, "zero": false},
+          "scale": {"type": "log", "base": 2, "domain": @YDOMAIN@, "nice": false},
           "axis": {"values": @YTICKS@, "format": "~g", "grid": true}}
   },
   "layer": [
-    {"data": {"name": "trend"},
+    {"data": {"name": "trend"}, "transform": [{"calculate": @PLACE@, "as": "x"}],
      "mark": {"type": "line", "strokeWidth": 1.4, "opacity": 0.85, "clip": true},
      "encoding": {"y": {"field": "lr"}, "color": @COLOR@}},
-    {"data": {"name": "cell"},
+    {"data": {"name": "cell"}, "transform": [{"calculate": @PLACE@, "as": "x"}],
      "mark": {"type": "rule", "strokeWidth": 4, "opacity": 0.3},
      "encoding": {"y": {"field": "below"}, "y2": {"field": "above"}, "color": @COLOR@}},
-    {"name": "cell", "data": {"name": "cell"},
+    {"name": "cell", "data": {"name": "cell"}, "transform": [{"calculate": @PLACE@, "as": "x"}],
      "mark": {"type": "point", "size": 70, "strokeWidth": 2, "opacity": 1},
      "encoding": {
        "y": {"field": "lr"}, "color": @COLOR@, "shape": @SHAPE@,
        "fill": {"condition": {"test": "!datum.certified", "value": "transparent"},
-                "field": "model", "type": "nominal", "scale": @COLORS@, "title": null, "legend": null},
+                "field": "model", "type": "nominal", "scale": @COLORS@, "title": null},
        "tooltip": [
          {"field": "cell", "title": "cell"}, {"field": "lr", "title": "best rate tried", "format": ".4g"},
          {"field": "lr_vertex", "title": "estimated best rate", "format": ".4g"},
          {"field": "bracket", "title": "neighbours tried"}, {"field": "certified", "title": "certified"},
          {"field": "trials", "title": "trials"}, {"field": "note", "title": "note"}, {"field": "run", "title": "run"}]}},
-    {"data": {"name": "cell"}, "transform": [{"filter": "datum.edge !== ''"}],
+    {"data": {"name": "cell"}, "transform": [{"calculate": @PLACE@, "as": "x"}, {"filter": "datum.edge !== ''"}],
      "mark": {"type": "text", "fontSize": 16, "fontWeight": "bold", "color": {"expr": "ink"}, "dy": {"expr": "datum.edge === 'down' ? 15 : -15"}},
      "encoding": {"y": {"field": "lr"},
                   "text": {"condition": [{"test": "datum.edge === 'up'", "value": "↑"}, {"test": "datum.edge === 'down'", "value": "↓"}], "value": "↕"}}}
@@ -68,7 +67,7 @@ constexpr const char* kCurvesSpec = R"vl({
     "width": 110, "height": 86,
     "encoding": {
       "x": {"field": "lr", "type": "quantitative", "title": null,
-            "scale": {"type": "log", "base": 2, "domain": @XDOMAIN@, "nice": false, "zero": false},
+            "scale": {"type": "log", "base": 2, "domain": @XDOMAIN@, "nice": false},
             "axis": {"values": @XTICKS@, "format": "~g", "labelFontSize": 9, "labelOverlap": true, "grid": false}},
       "y": {"field": "loss", "type": "quantitative", "title": null, "scale": {"zero": false, "padding": 7},
             "axis": {"tickCount": 3, "labelFontSize": 9, "format": "~g"}},
@@ -179,8 +178,10 @@ void draw_rates(const FigureInput& in, Figure& figure) {
   const std::vector<double> rates = grid_rates(some, in.lr_factor, y.low, y.high);
   const std::vector<std::string> models = models_of(in.cells);
   FigureValues values = model_values(models);
-  values.emplace_back("STEP", std::min(0.1, 0.6 / static_cast<double>(models.size())));
-  values.emplace_back("MIDDLE", static_cast<double>(models.size() - 1) / 2);
+  values.emplace_back("PLACE",
+                      fmt::format("datum.epochs * pow(2, {:.4g} * (indexof({}, datum.model) - {}))",
+                                  std::min(0.1, 0.6 / static_cast<double>(models.size())),
+                                  Json(models).dump(), static_cast<double>(models.size() - 1) / 2));
   values.emplace_back("XDOMAIN", Json::array({x.low / 1.4, x.high * 1.4}));
   values.emplace_back("YDOMAIN", Json::array({y.low / 1.25, y.high * 1.25}));
   values.emplace_back("XTICKS", Json(epochs_of(in.cells)));

@@ -17,9 +17,9 @@ constexpr const char* kSpec = R"vl({
   "datasets": @DATASETS@,
   "encoding": {
     "x": {"field": "observed", "type": "quantitative", "title": "observed loss, nats",
-          "scale": {"type": "log", "domain": @DOMAIN@, "nice": false, "zero": false}, "axis": {"values": @TICKS@, "format": "~g", "labelOverlap": true}},
+          "scale": {"type": "log", "domain": @DOMAIN@, "nice": false}, "axis": {"values": @TICKS@, "format": "~g", "labelOverlap": true}},
     "y": {"type": "quantitative", "title": "predicted loss, nats",
-          "scale": {"type": "log", "domain": @DOMAIN@, "nice": false, "zero": false}, "axis": {"values": @TICKS@, "format": "~g"}}
+          "scale": {"type": "log", "domain": @DOMAIN@, "nice": false}, "axis": {"values": @TICKS@, "format": "~g"}}
   },
   "layer": [
     {"data": {"values": @DIAGONAL@},

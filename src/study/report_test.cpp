@@ -124,7 +124,8 @@ TEST(Report, TablesAreWrittenBesideThePage) {
       EXPECT_EQ(read_csv(csv).rows.size(), f.rows.size()) << f.name;
     }
   }
-  EXPECT_EQ(parse_json(read_file(folder.path / "fits.json"), "fits.json"), m.results.fits);
+  EXPECT_EQ(parse_json(read_file(folder.path / "fits.json"), "fits.json").dump(),
+            m.results.fits.dump());
 }
 
 TEST(Report, StatusCountsCellsAndTrials) {

@@ -143,7 +143,7 @@ def look(browser, page, width, scheme, screenshots):
             box = browser.value(f"(() => {{ const r = document.getElementById('{f['name']}').getBoundingClientRect();"
                                 "return [r.x + scrollX, r.y + scrollY, r.width, r.height]; })()")
             shot(browser, width, box[3], screenshots / f"{page.stem}-{scheme}-{width}-{f['name']}.png", box)
-    return wrong + list(trouble(browser.events, page)), len(figures)
+    return wrong + list(dict.fromkeys(trouble(browser.events, page))), len(figures)
 
 
 def shot(browser, width, height, path, box=None):
