@@ -119,7 +119,7 @@ void run_report(const Args& args) {
   const StudyView view = view_of(study, grid, store);
   const StudyResults results = write_report(study, grid, view, store);
   print_result(args, report_json(study, results),
-               join(results.verdicts, "\n") + "\n" + (study.out / "report.html").string() + "\n");
+               verdicts_text(results) + (study.out / "report.html").string() + "\n");
 }
 
 // Says what ended, and keeps the live line.
@@ -182,12 +182,11 @@ void run_run(const Args& args) {
   if (outcome == RunOutcome::stopped)
     fail(Exit::preempted, "study {} stopped; the same command goes on", study.name);
   Json document = status_json(study, grid, view);
-  document.set("verdicts", Json(results.verdicts));
+  document.set("verdicts", verdicts_json(results));
   document.set("report", (study.out / "report.html").string());
   print_result(args, document,
                text_table(status_rows(grid, view)) + status_text(study, grid, view) +
-                   join(results.verdicts, "\n") + "\n" + (study.out / "report.html").string() +
-                   "\n");
+                   verdicts_text(results) + (study.out / "report.html").string() + "\n");
 }
 
 std::vector<Option> options_of() {

@@ -2,6 +2,7 @@
 // tables behind them. It also works while the study runs.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -15,15 +16,18 @@ namespace nfscale {
 struct StudyResults {
   std::vector<CellRow> cells;
   Csv trials;
-  FrontierFit fit;
-  std::vector<Figure> figures;
-  std::vector<std::string> verdicts;  // plain sentences
-  std::vector<std::string> limits;    // what the study cannot say
-  Json fits;                          // fits.json
+  Conclusions conclusions;
+  std::vector<Prediction> predictions;  // may be empty
+  std::vector<Figure> figures;          // by number, those that wait too
+  std::vector<std::string> limits;      // what the study cannot say
+  Json fits;                            // fits.json
 };
 
 StudyResults results_of(const Study& study, const Grid& grid, const StudyView& view,
-                        const StoreState& store);
+                        const StoreState& store, std::vector<Prediction> predictions = {});
+
+// Run id of the best trial, by cell.
+std::map<std::string, std::string> best_runs(const Grid& grid, const StudyView& view);
 
 // trials.csv, cells.csv, fits.json and figures/ in the folder of the study.
 void write_tables(const Study& study, const StudyResults& results);
@@ -33,6 +37,9 @@ std::string report_html(const Study& study, const Grid& grid, const StudyView& v
 
 // The verdicts and the numbers of every figure.
 Json report_json(const Study& study, const StudyResults& results);
+// [{"name", "state", "sentence", "cells"}], and a line for each.
+Json verdicts_json(const StudyResults& results);
+std::string verdicts_text(const StudyResults& results);
 
 // {"cells", "trials", "eta_s"} of `study status`.
 Json status_json(const Study& study, const Grid& grid, const StudyView& view);

@@ -3,126 +3,133 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <set>
 
-#include "study/synthetic_law.h"
+#include "base/files.h"
+#include "study/test_results.h"
 #include "study/test_study.h"
 #include "study/vega.h"
 
 namespace nfscale {
 namespace {
 
-TEST(Figure, TicksAreRoundNumbers) {
-  EXPECT_EQ(log_ticks(0.4, 1.3, 7), (std::vector<double>{0.4, 0.6, 0.8, 1, 1.2}));
-  EXPECT_EQ(log_ticks(2.3, 3.1, 7), (std::vector<double>{2.4, 2.6, 2.8, 3}));
-  EXPECT_EQ(log_ticks(300, 120000, 8),
-            (std::vector<double>{500, 1000, 2000, 5000, 10000, 20000, 50000, 100000}));
+size_t count(const std::string& html, const std::string& text) {
+  size_t n = 0;
+  for (size_t at = html.find(text); at != std::string::npos; at = html.find(text, at + 1)) ++n;
+  return n;
 }
 
-// A whole study's results on the invented law, without a directory of runs.
-struct Made {
-  Study study;
-  Grid grid;
-  StudyView view;
-  StudyResults results;
-};
-
-Made made(bool half) {
-  Made m;
-  m.study.name = "t";
-  m.study.question = "Is <this> escaped & \"safe\" </script>?";
-  m.study.bootstrap = 100;
-  m.grid.data = {.examples = 1000,
-                 .heldout_examples = 100,
-                 .classes = 1000,
-                 .train_fingerprint = "a",
-                 .heldout_fingerprint = "b"};
-  m.grid.lr_start = 1.6;
-  SearchSettings settings;
-  std::vector<SearchCell> cells;
-  for (int wave = 0; wave < 11; ++wave)
-    for (int i = 0; i < 6; ++i) {
-      const int j = wave - i;
-      if (j < 0 || j > 5) continue;
-      const double epochs = law::kEpochs[static_cast<size_t>(j)];
-      Cell c;
-      c.model = law::model(i).name;
-      c.name = fmt::format("{}@{:g}ep", c.model, epochs);
-      c.epochs = epochs;
-      c.size_rank = i;
-      c.epoch_rank = j;
-      c.params = static_cast<int64_t>(law::model(i).params);
-      c.macs = static_cast<int64_t>(law::model(i).macs);
-      c.flops = law::hours(i, epochs) * 1e18;
-      m.grid.cells.push_back(c);
-      cells.push_back({.i = i, .j = j, .cost = law::hours(i, epochs)});
-      m.view.hours.push_back(cells.back().cost);
-    }
-  m.view.by_hours = true;
-  for (int round = 0; round < (half ? 4 : 100); ++round) {
-    m.view.search = search(settings, cells);
-    for (const Wanted& w : m.view.search.next) {
-      SearchCell& c = cells[w.cell];
-      const double lr = 1.6 * std::exp2(w.k);
-      c.losses[w.k] = law::loss(c.i, law::kEpochs[static_cast<size_t>(c.j)], lr);
-      TrialView t;
-      t.trial.cell = w.cell;
-      t.trial.lr = lr;
-      t.trial.lr_index = w.k;
-      t.trial.run_id = run_id(m.grid.cells[w.cell], lr, 0, "0123456789");
-      t.state = std::isinf(c.losses[w.k]) ? "diverged" : "done";
-      t.result = TrialResult();
-      t.result->loss = c.losses[w.k];
-      m.view.trials.push_back(t);
-    }
+// What stands between `before` and the next quote, everywhere.
+std::vector<std::string> quoted(const std::string& html, const std::string& before) {
+  std::vector<std::string> found;
+  for (size_t at = html.find(before); at != std::string::npos; at = html.find(before, at)) {
+    at += before.size();
+    found.push_back(html.substr(at, html.find('"', at) - at));
   }
-  m.view.search = search(settings, cells);
-  m.results = results_of(m.study, m.grid, m.view, StoreState());
-  return m;
+  return found;
+}
+
+// The page without its scripts.
+std::string page_of(const Made& m) {
+  const std::string html = report_html(m.study, m.grid, m.view, m.results);
+  return html.substr(0, html.find("<script"));
+}
+
+void expect_anchors(const std::string& page) {
+  std::set<std::string> ids;
+  for (const std::string& id : quoted(page, " id=\""))
+    EXPECT_TRUE(ids.insert(id).second) << id << " comes twice";
+  const auto links = quoted(page, " href=\"#");
+  EXPECT_FALSE(links.empty());
+  for (const std::string& link : links) EXPECT_TRUE(ids.contains(link)) << link;
 }
 
 TEST(Report, HoldsTheVerdictEveryTrialAndTheDrawings) {
   const Made m = made(false);
-  EXPECT_EQ(m.results.fit.method, "tangent");
-  EXPECT_NEAR(m.results.fit.law->exponent, 0.04, 0.001);
+  EXPECT_EQ(m.results.conclusions.law.method, "tangent");
+  EXPECT_NEAR(m.results.conclusions.law.law->exponent, 0.04, 0.001);
   const std::string html = report_html(m.study, m.grid, m.view, m.results);
   if (const char* keep = std::getenv("NFSCALE_KEEP_REPORT")) write_file(keep, html);
   EXPECT_NE(html.find("Is &lt;this&gt; escaped &amp; &quot;safe&quot; &lt;/script&gt;?"),
             std::string::npos);
-  EXPECT_NE(html.find("falls as a power of compute"), std::string::npos);
+  for (const Verdict& v : m.results.conclusions.verdicts)
+    EXPECT_NE(html.find("id=\"verdict-" + v.name + "\""), std::string::npos) << v.name;
   for (const TrialView& t : m.view.trials)
-    EXPECT_NE(html.find("<td>" + t.trial.run_id + "</td>"), std::string::npos);
+    EXPECT_NE(html.find("<tr id=\"run-" + t.trial.run_id + "\">"), std::string::npos);
   // As many scripts end as begin, and nothing is loaded from anywhere.
-  const auto count = [&](const char* text) {
-    size_t n = 0;
-    for (size_t at = html.find(text); at != std::string::npos; at = html.find(text, at + 1)) ++n;
-    return n;
-  };
-  EXPECT_EQ(count("<script type="), count("</script>"));
-  EXPECT_EQ(count("src=\"http"), 0u);
-  EXPECT_EQ(count("<link"), 0u);
+  EXPECT_EQ(count(html, "<script type="), count(html, "</script>"));
+  EXPECT_EQ(count(html, "src=\"http"), 0u);
+  EXPECT_EQ(count(html, "href=\"http"), 0u);
+  EXPECT_EQ(count(html, "url(http"), 0u);
+  EXPECT_EQ(count(html, "<link"), 0u);
   EXPECT_FALSE(vega_license().empty());
+}
+
+TEST(Report, EveryLinkOfThePageLeadsSomewhere) {
+  expect_anchors(page_of(made(false)));
+  expect_anchors(page_of(made(true)));
 }
 
 TEST(Report, AHalfFinishedStudySaysWhatItWaitsFor) {
   const Made m = made(true);
-  EXPECT_EQ(m.results.fit.method, "none");
-  EXPECT_NE(m.results.verdicts[0].find("waits for"), std::string::npos);
+  EXPECT_NE(m.results.conclusions.law.method, "tangent");
+  const Verdict& law = m.results.conclusions.verdicts.at(0);
+  EXPECT_EQ(law.name, "law");
+  EXPECT_EQ(law.state, "waits");
+  EXPECT_FALSE(law.cells.empty());
   const std::string html = report_html(m.study, m.grid, m.view, m.results);
   if (const char* keep = std::getenv("NFSCALE_KEEP_REPORT"))
     write_file(std::string(keep) + ".half.html", html);
-  EXPECT_NE(html.find("It is not complete"), std::string::npos);
+  EXPECT_NE(html.find("the study is not complete"), std::string::npos);
+  for (const Figure& f : m.results.figures)
+    if (!f.waits.empty()) {
+      EXPECT_NE(html.find(f.waits), std::string::npos) << f.name;
+      EXPECT_EQ(html.find("id=\"" + f.name + "\""), std::string::npos) << f.name;
+    }
 }
 
-TEST(Report, TheFiguresCarryTheNumbersOfTheTables) {
+TEST(Report, FigureTwoComesFirst) {
+  Made m = made(false, {sealed(2.34), sealed({})});
+  FigureInput in = input_of(m);
+  in.finetuned = invented_finetuned();
+  m.results.figures[0] = finetuned_figure(in);
+  const std::string html = report_html(m.study, m.grid, m.view, m.results);
+  if (const char* keep = std::getenv("NFSCALE_KEEP_REPORT"))
+    write_file(std::string(keep) + ".all.html", html);
+  const size_t two = html.find("id=\"figure2-loss\""), one = html.find("id=\"figure1-finetuned\""),
+               three = html.find("id=\"figure3-rate\"");
+  EXPECT_LT(two, one);
+  EXPECT_LT(one, three);
+  EXPECT_LT(three, html.find("id=\"figure4-curves\""));
+}
+
+TEST(Report, TheDocumentHasTheVerdictsAndTheNumbersOfEveryFigure) {
   const Made m = made(false);
-  const Figure& figure = m.results.figures[0];
-  EXPECT_EQ(figure.spec.at("datasets").at("cells").items().size(), 36u);
-  EXPECT_EQ(figure.spec.at("datasets").at("touch").items().size(),
-            m.results.fit.law->touches.size());
-  const size_t kind = figure.data.column("kind");
-  EXPECT_EQ(std::count_if(figure.data.rows.begin(), figure.data.rows.end(),
-                          [&](const auto& row) { return row[kind] == "cell"; }),
-            36);
+  const Json document = report_json(m.study, m.results);
+  EXPECT_EQ(document.at("verdicts").items().size(), m.results.conclusions.verdicts.size());
+  EXPECT_EQ(document.at("fits"), m.results.fits);
+  for (const Json& f : document.at("figures").items())
+    EXPECT_NE(f.at("waits").is_null(), f.at("rows").items().empty()) << f.at("name").as_string();
+}
+
+TEST(Report, TablesAreWrittenBesideThePage) {
+  const TestFolder folder;
+  Made m = made(false);
+  m.study.out = folder.path;
+  write_tables(m.study, m.results);
+  for (const Figure& f : m.results.figures) {
+    const Path csv = folder.path / "figures" / (f.name + ".csv");
+    ASSERT_EQ(std::filesystem::exists(csv), f.waits.empty()) << f.name;
+    if (f.waits.empty()) {
+      EXPECT_EQ(read_csv(csv).rows.size(), f.rows.size()) << f.name;
+    }
+  }
+  EXPECT_EQ(parse_json(read_file(folder.path / "fits.json"), "fits.json").dump(),
+            m.results.fits.dump());
+}
+
+TEST(Report, StatusCountsCellsAndTrials) {
+  const Made m = made(false);
   const Json status = status_json(m.study, m.grid, m.view);
   EXPECT_EQ(status.at("cells").items().size(), 36u);
   EXPECT_EQ(status.at("trials").at("planned").as_int(), 0);

@@ -1,0 +1,240 @@
+// Figure 2: held-out loss against compute, a curve for every model over its epoch budgets, the law
+// with its band, dashed where nothing was measured, and predictions with what came of them.
+#include <algorithm>
+#include <cmath>
+
+#include "base/text.h"
+#include "study/figure.h"
+
+namespace nfscale {
+namespace {
+
+// The dashed law lies under the solid one, so that its dashes show where nothing was measured. In a
+// narrow page only the ends of the curves are labelled.
+constexpr const char* kSpec = R"vl({
+  "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
+  "description": @TITLE@,
+  "width": "container", "height": 440,
+  "params": [{"name": "ink", "value": "#333333"}],
+  "datasets": @DATASETS@,
+  "encoding": {
+    "x": @COMPUTE@,
+    "y": {"type": "quantitative", "title": @YTITLE@,
+          "scale": {"type": "log", "domain": @YDOMAIN@, "nice": false},
+          "axis": {"values": @YTICKS@, "format": "~g"}}
+  },
+  "layer": [
+    {"data": {"name": "law"},
+     "mark": {"type": "area", "opacity": 0.15, "color": {"expr": "ink"}, "clip": true},
+     "encoding": {"y": {"field": "low"}, "y2": {"field": "high"}}},
+    {"data": {"name": "law"},
+     "mark": {"type": "line", "color": {"expr": "ink"}, "strokeWidth": 1.6, "strokeDash": [6, 5], "clip": true},
+     "encoding": {"y": {"field": "law"}}},
+    {"data": {"name": "law"}, "transform": [{"filter": "datum.measured"}],
+     "mark": {"type": "line", "color": {"expr": "ink"}, "strokeWidth": 2.2, "clip": true},
+     "encoding": {"y": {"field": "law"}}},
+    {"data": {"name": "cell"},
+     "mark": {"type": "line", "strokeWidth": 1.5, "opacity": 0.8},
+     "encoding": {"y": {"field": "loss"}, "color": @COLOR@}},
+    {"data": {"name": "cell"}, "transform": [{"filter": "datum.near"}],
+     "mark": {"type": "point", "shape": "circle", "size": 230, "strokeWidth": 1.2, "opacity": 0.75, "color": {"expr": "ink"}},
+     "encoding": {"y": {"field": "loss"}}},
+    {"name": "cell", "data": {"name": "cell"},
+     "mark": {"type": "point", "size": 60, "strokeWidth": 2, "opacity": 1},
+     "encoding": {
+       "y": {"field": "loss"}, "color": @COLOR@, "shape": @SHAPE@,
+       "fill": {"condition": {"test": "datum.flagged", "value": "transparent"},
+                "field": "model", "type": "nominal", "scale": @COLORS@, "title": null},
+       "tooltip": [
+         {"field": "cell", "title": "cell"}, {"field": "loss", "title": "loss, nats", "format": ".5g"},
+         {"field": "loss_vertex", "title": "at the best rate", "format": ".5g"},
+         {"field": "compute", "title": @XTITLE@, "format": ".4g"},
+         {"field": "lr", "title": "learning rate", "format": ".4g"},
+         {"field": "trials", "title": "trials"}, {"field": "certified", "title": "certified"},
+         {"field": "excess_percent", "title": "above the law, %", "format": ".2f"},
+         {"field": "note", "title": "note"}, {"field": "run", "title": "run"}]}},
+    {"data": {"name": "cell"},
+     "mark": {"type": "text", "dx": 8, "dy": -8, "fontSize": 10, "align": "left"},
+     "encoding": {"y": {"field": "loss"}, "text": {"field": "epochs", "type": "quantitative", "format": "~g"},
+                  "color": @COLOR@,
+                  "opacity": {"condition": {"test": "width >= 640 || datum.end", "value": 1}, "value": 0}}},
+    {"name": "touch", "data": {"name": "touch"},
+     "mark": {"type": "point", "shape": "M-1,-1L1,1M-1,1L1,-1", "size": 80, "strokeWidth": 2.2, "opacity": 1, "color": {"expr": "ink"}},
+     "encoding": {"y": {"field": "loss"},
+       "tooltip": [{"field": "model", "title": "the law touches"}, {"field": "epochs", "title": "best epochs", "format": ".3g"},
+                   {"field": "compute", "title": @XTITLE@, "format": ".4g"}, {"field": "loss", "title": "loss, nats", "format": ".5g"}]}},
+    {"data": {"name": "prediction"},
+     "mark": {"type": "rule", "strokeWidth": 1.5, "color": {"expr": "ink"}},
+     "encoding": {"y": {"field": "low95"}, "y2": {"field": "high95"}}},
+    {"name": "prediction", "data": {"name": "prediction"},
+     "mark": {"type": "rule", "strokeWidth": 6, "opacity": 0.65, "color": {"expr": "ink"}},
+     "encoding": {"y": {"field": "low50"}, "y2": {"field": "high50"},
+       "tooltip": [{"field": "cell", "title": "cell"}, {"field": "status", "title": "kind"},
+         {"field": "loss", "title": "predicted, nats", "format": ".5g"},
+         {"field": "low95", "title": "95 % from", "format": ".5g"}, {"field": "high95", "title": "to", "format": ".5g"},
+         {"field": "observed", "title": "observed, nats", "format": ".5g"},
+         {"field": "sealed_at", "title": "sealed"}, {"field": "seal", "title": "seal"}, {"field": "run", "title": "run"}]}},
+    {"data": {"name": "prediction"},
+     "mark": {"type": "text", "dy": -10, "fontSize": 10, "baseline": "bottom", "color": {"expr": "ink"}},
+     "encoding": {"y": {"field": "high95"}, "text": {"field": "cell"}}},
+    {"data": {"name": "prediction"}, "transform": [{"filter": "isValid(datum.observed)"}],
+     "mark": {"type": "point", "shape": "M0,-1L0.3,-0.3L1,0L0.3,0.3L0,1L-0.3,0.3L-1,0L-0.3,-0.3Z", "size": 160, "strokeWidth": 1.2, "opacity": 1, "filled": true, "stroke": "white", "color": "#D55E00"},
+     "encoding": {"y": {"field": "observed"}}}
+  ]
+})vl";
+
+bool shown(const FigureInput& in, const CellRow& c) {
+  return !std::isnan(c.loss) && in.compute(c) > 0;
+}
+
+void add_cells(const FigureInput& in, Figure& figure) {
+  std::map<std::string, std::pair<double, double>> ends;  // epochs, by model
+  for (const CellRow& c : in.cells) {
+    if (!shown(in, c)) continue;
+    const auto [at, fresh] = ends.try_emplace(c.model, c.epochs, c.epochs);
+    at->second.first = std::min(at->second.first, c.epochs);
+    at->second.second = std::max(at->second.second, c.epochs);
+  }
+  for (const CellRow& c : in.cells) {
+    if (!shown(in, c)) continue;
+    const auto& [first, last] = ends.at(c.model);
+    figure.add("cell", {{"cell", c.cell},
+                        {"model", c.model},
+                        {"epochs", c.epochs},
+                        {"compute", in.compute(c)},
+                        {"loss", c.loss},
+                        {"loss_vertex", maybe(c.loss_vertex)},
+                        {"lr", maybe(c.lr_best)},
+                        {"trials", c.trials},
+                        {"certified", c.certified},
+                        {"flagged", c.flagged},
+                        {"near", c.near.value_or(false)},
+                        {"excess", maybe(c.excess)},
+                        {"excess_percent", maybe(100 * std::expm1(c.excess))},
+                        {"end", c.epochs == first || c.epochs == last},
+                        {"note", c.reason},
+                        {"run", in.run(c.cell)}});
+  }
+}
+
+void add_law(const LawConclusion& law, Figure& figure) {
+  for (size_t i = 0; i < law.line.size(); ++i) {
+    const double x = law.compute[i];
+    const bool band = i < law.low.size();
+    figure.add("law", {{"compute", x},
+                       {"law", law.line[i]},
+                       {"low", band ? law.low[i] : law.line[i]},
+                       {"high", band ? law.high[i] : law.line[i]},
+                       {"measured", x >= law.measured_low && x <= law.measured_high}});
+  }
+  if (law.method != "tangent") return;
+  for (const TouchPoint& t : law.law->touches)
+    figure.add(
+        "touch",
+        {{"model", t.model}, {"epochs", t.epochs}, {"compute", t.compute}, {"loss", t.loss}});
+}
+
+void add_predictions(const FigureInput& in, Figure& figure) {
+  for (const Prediction& p : in.predictions) {
+    double compute = in.by_hours() ? p.device_hours : std::nan("");
+    for (const CellRow& c : in.cells)
+      if (c.cell == p.target && in.compute(c) > 0) compute = in.compute(c);
+    for (const CellForecast& f : in.conclusions.forecasts)
+      if (f.cell == p.target) compute = f.compute;
+    if (!(compute > 0)) continue;
+    figure.add("prediction", {{"cell", p.target},
+                              {"number", p.number},
+                              {"status", p.kind},
+                              {"compute", compute},
+                              {"loss", p.loss},
+                              {"low50", maybe(p.interval50.low)},
+                              {"high50", maybe(p.interval50.high)},
+                              {"low95", maybe(p.interval95.low)},
+                              {"high95", maybe(p.interval95.high)},
+                              {"observed", p.observed ? Json(*p.observed) : Json()},
+                              {"naive", maybe(p.naive)},
+                              {"sealed_at", p.sealed_at},
+                              {"seal", p.seal},
+                              {"run", in.run(p.target)}});
+  }
+}
+
+std::string reading_of(const LawConclusion& law) {
+  const std::string curves = "Each curve is one model trained for more and more epochs; ";
+  if (law.method == "tangent")
+    return curves +
+           "the line of the law touches every curve once, and where it touches is that "
+           "model's best epoch budget.";
+  if (law.method == "pareto")
+    return curves + "the line runs through the cells that no cheaper cell beats.";
+  return curves + "there is no law yet.";
+}
+
+std::string caption_of(const FigureInput& in, const Figure& figure) {
+  const auto any = [&](const char* kind, const char* flag) {
+    return std::any_of(figure.rows.begin(), figure.rows.end(), [&](const FigureRow& row) {
+      return row.kind == kind && (!flag || row.values.at(flag).as_bool());
+    });
+  };
+  std::vector<std::string> parts = {"Numbers beside the marks are epochs."};
+  const LawConclusion& law = in.conclusions.law;
+  if (any("law", nullptr))
+    parts.push_back(law.low.empty()
+                        ? "Line: the law, dashed where nothing was measured; too few draws have a "
+                          "law of their own for a band."
+                        : "Line: the law with its 95 % band, dashed where nothing was measured.");
+  if (any("touch", nullptr)) parts.push_back("Crosses: where the law touches a curve.");
+  if (any("cell", "near"))
+    parts.push_back("Ringed: within 0.5 % of the law, the near-optimal set.");
+  if (any("cell", "flagged"))
+    parts.push_back("Hollow: flagged, left out of the fit; the reason is in the note.");
+  if (any("prediction", nullptr))
+    parts.push_back(
+        "Bars: predictions, 50 % thick and 95 % thin, with a star for what was observed.");
+  parts.push_back(fmt::format("Losses are means over the {} held-out images of {}.",
+                              in.heldout_examples, in.heldout));
+  return join(parts, " ");
+}
+
+void draw_loss(const FigureInput& in, Figure& figure) {
+  LogRange x, y;
+  for (const FigureRow& row : figure.rows)
+    for (const auto& [key, value] : row.values.members()) {
+      if (!value.is_number()) continue;
+      if (key == "compute") x.include(value.as_double());
+      const bool band = row.kind == "law" && (key == "low" || key == "high");
+      const bool on_y =
+          key == "loss" || key == "law" || key == "observed" || key == "low95" || key == "high95";
+      if (on_y && !band) y.include(value.as_double());
+    }
+  x.widen(0.05);
+  y.widen(0.07);
+  FigureValues values = model_values(models_of(in.cells));
+  for (const auto& v : compute_values(in, x.low, x.high)) values.push_back(v);
+  values.emplace_back("YTITLE",
+                      fmt::format("held-out loss, nats ({} images)", in.heldout_examples));
+  values.emplace_back("YDOMAIN", y.domain());
+  values.emplace_back("YTICKS", Json(log_ticks(y.low, y.high, 8)));
+  draw(figure, kSpec, {"cell", "law", "touch", "prediction"}, values);
+}
+
+}  // namespace
+
+Figure loss_figure(const FigureInput& in) {
+  Figure figure;
+  figure.name = "figure2-loss";
+  figure.title = "Held-out loss against compute";
+  add_cells(in, figure);
+  if (figure.rows.empty()) {
+    figure.waits = "Held-out loss against compute waits for the first cell with a loss.";
+    return figure;
+  }
+  add_law(in.conclusions.law, figure);
+  add_predictions(in, figure);
+  figure.reading = reading_of(in.conclusions.law);
+  figure.caption = caption_of(in, figure);
+  draw_loss(in, figure);
+  return figure;
+}
+
+}  // namespace nfscale
