@@ -155,7 +155,7 @@ std::string fit_text(const Json& d) {
                         d.at("starts").at("reached").as_int(), d.at("starts").at("tried").as_int());
   if (d.at("score").is_object())
     text += fmt::format(
-        "{} rows that were not fitted: error of ln y {:.4g} (rms), {:+.4g} (mean)\n",
+        "rows that were not fitted: {}; error of ln y {:.4g} (rms), {:+.4g} (mean)\n",
         d.at("score").at("rows").as_int(), d.at("score").at("rms_log_error").as_double(),
         d.at("score").at("bias").as_double());
   if (const Json* forecasts = d.find("forecasts"))

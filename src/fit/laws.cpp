@@ -53,7 +53,8 @@ void add_leave_one_out(const Problem& problem, const Minimum& best, LawFit& fit)
   constexpr size_t kShown = 5;
   const size_t n = problem.rows.size();
   const size_t most = problem.table.columns.size() == 2 ? 60 : 400;  // a curve has many alike
-  if (n > most || n < problem.free_count() + 3 || best.value < 1e-20) return;
+  constexpr size_t kSpare = 8;  // rows beyond the parameters: with fewer, none can be called far
+  if (n > most || n < problem.free_count() + kSpare || best.value < 1e-20) return;
   const std::vector<std::string> names = natural_names(problem.formula);
   const Vector here = natural_values(problem.formula, problem.whole(best.at), problem.context);
   std::vector<LawFit::Left> all;
