@@ -96,16 +96,13 @@ std::vector<std::string> models_of(const std::vector<CellRow>& cells) {
   return models;
 }
 
-FigureValues model_values(const std::vector<std::string>& models) {
-  // As many columns as fit; names of models are short.
+FigureValues model_values(const std::vector<std::string>& models, double share) {
   size_t longest = 4;
   for (const std::string& m : models) longest = std::max(longest, m.size());
-  const Json legend = Json::object(
-      {{"orient", "top"},
-       {"columns",
-        Json::object({{"expr", fmt::format("max(2, floor(width / {}))", longest * 7 + 36)}})},
-       {"symbolOpacity", 1},
-       {"symbolStrokeWidth", 2}});
+  const Json legend = Json::object({{"orient", "top"},
+                                    {"columns", Json::object({{"expr", "legend_columns"}})},
+                                    {"symbolOpacity", 1},
+                                    {"symbolStrokeWidth", 2}});
   const auto encoding = [&](const std::vector<std::string>& range) {
     return Json::object({{"field", "model"},
                          {"type", "nominal"},
@@ -113,10 +110,20 @@ FigureValues model_values(const std::vector<std::string>& models) {
                          {"title", nullptr},
                          {"legend", legend}});
   };
+  // The page sets its colours and its width; the legend has as many columns as fit.
+  const auto param = [](const char* name, const char* kind, const Json& value) {
+    return Json::object({{"name", name}, {kind, value}});
+  };
+  const Json params = Json::array(
+      {param("ink", "value", "#333333"), param("page", "value", "#ffffff"),
+       param("page_width", "value", 960),
+       param("legend_columns", "expr",
+             fmt::format("max(2, floor((page_width * {} - 60) / {}))", share, longest * 7 + 36))});
   return {{"COLOR", encoding(kColors)},
           {"SHAPE", encoding(kShapes)},
           {"COLORS", scale_of(models, kColors)},
-          {"MODELS", Json(models)}};
+          {"MODELS", Json(models)},
+          {"PARAMS", params}};
 }
 
 FigureValues compute_values(const FigureInput& input, double low, double high) {

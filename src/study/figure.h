@@ -90,8 +90,9 @@ Csv figure_table(const Figure& figure);
 std::vector<std::string> models_of(const std::vector<CellRow>& cells);
 
 using FigureValues = std::vector<std::pair<std::string, Json>>;
-// COLOR and SHAPE: encodings of the field "model", the same in every figure.
-FigureValues model_values(const std::vector<std::string>& models);
+// COLOR and SHAPE: encodings of the field "model", the same in every figure; COLORS, MODELS; PARAMS,
+// which the page sets. The legend takes at most a `share` of the width.
+FigureValues model_values(const std::vector<std::string>& models, double share = 1);
 // Encodings of an axis of compute: COMPUTE.
 FigureValues compute_values(const FigureInput& input, double low, double high);
 

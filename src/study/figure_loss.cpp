@@ -9,13 +9,14 @@
 namespace nfscale {
 namespace {
 
-// The dashed law lies under the solid one, so that its dashes show where nothing was measured. In a
-// narrow page only the ends of the curves are labelled.
+// The dashed law lies under the solid one, so that its dashes show where nothing was measured.
+// Labels stand below cells on the law, where nothing else is, and above the others; in a narrow
+// page only the ends of the curves have one.
 constexpr const char* kSpec = R"vl({
   "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
   "description": @TITLE@,
   "width": "container", "height": 440,
-  "params": [{"name": "ink", "value": "#333333"}],
+  "params": @PARAMS@,
   "datasets": @DATASETS@,
   "encoding": {
     "x": @COMPUTE@,
@@ -53,11 +54,13 @@ constexpr const char* kSpec = R"vl({
          {"field": "trials", "title": "trials"}, {"field": "certified", "title": "certified"},
          {"field": "excess_percent", "title": "above the law, %", "format": ".2f"},
          {"field": "note", "title": "note"}, {"field": "run", "title": "run"}]}},
-    {"data": {"name": "cell"},
-     "mark": {"type": "text", "dx": 8, "dy": -8, "fontSize": 10, "align": "left"},
+    {"data": {"name": "cell"}, "transform": [{"filter": "page_width >= 640 || datum.end"}],
+     "mark": {"type": "text", @LABEL_PLACE@, "stroke": {"expr": "page"}, "strokeWidth": 3},
+     "encoding": {"y": {"field": "loss"}, "text": {"field": "epochs", "type": "quantitative", "format": "~g"}}},
+    {"data": {"name": "cell"}, "transform": [{"filter": "page_width >= 640 || datum.end"}],
+     "mark": {"type": "text", @LABEL_PLACE@},
      "encoding": {"y": {"field": "loss"}, "text": {"field": "epochs", "type": "quantitative", "format": "~g"},
-                  "color": @COLOR@,
-                  "opacity": {"condition": {"test": "width >= 640 || datum.end", "value": 1}, "value": 0}}},
+                  "color": @COLOR@}},
     {"name": "touch", "data": {"name": "touch"},
      "mark": {"type": "point", "shape": "M-1,-1L1,1M-1,1L1,-1", "size": 80, "strokeWidth": 2.2, "opacity": 1, "color": {"expr": "ink"}},
      "encoding": {"y": {"field": "loss"},
@@ -74,7 +77,7 @@ constexpr const char* kSpec = R"vl({
          {"field": "low95", "title": "95 % from", "format": ".5g"}, {"field": "high95", "title": "to", "format": ".5g"},
          {"field": "observed", "title": "observed, nats", "format": ".5g"},
          {"field": "sealed_at", "title": "sealed"}, {"field": "seal", "title": "seal"}, {"field": "run", "title": "run"}]}},
-    {"data": {"name": "prediction"},
+    {"data": {"name": "prediction"}, "transform": [{"filter": "datum.number === 1"}],
      "mark": {"type": "text", "dy": -10, "fontSize": 10, "baseline": "bottom", "color": {"expr": "ink"}},
      "encoding": {"y": {"field": "high95"}, "text": {"field": "cell"}}},
     {"data": {"name": "prediction"}, "transform": [{"filter": "isValid(datum.observed)"}],
@@ -82,6 +85,10 @@ constexpr const char* kSpec = R"vl({
      "encoding": {"y": {"field": "observed"}}}
   ]
 })vl";
+
+constexpr const char* kLabelPlace =
+    R"("fontSize": 10, "dx": {"expr": "datum.near ? -7 : 8"}, "dy": {"expr": "datum.near ? 13 : -8"},
+       "align": {"expr": "datum.near ? 'right' : 'left'"})";
 
 bool shown(const FigureInput& in, const CellRow& c) {
   return !std::isnan(c.loss) && in.compute(c) > 0;
@@ -191,8 +198,8 @@ std::string caption_of(const FigureInput& in, const Figure& figure) {
   if (any("prediction", nullptr))
     parts.push_back(
         "Bars: predictions, 50 % thick and 95 % thin, with a star for what was observed.");
-  parts.push_back(fmt::format("Losses are means over the {} held-out images of {}.",
-                              in.heldout_examples, in.heldout));
+  parts.push_back(fmt::format("Losses are means over {} held-out images{}.", in.heldout_examples,
+                              in.heldout.empty() ? "" : " of " + in.heldout));
   return join(parts, " ");
 }
 
@@ -215,7 +222,11 @@ void draw_loss(const FigureInput& in, Figure& figure) {
                       fmt::format("held-out loss, nats ({} images)", in.heldout_examples));
   values.emplace_back("YDOMAIN", y.domain());
   values.emplace_back("YTICKS", Json(log_ticks(y.low, y.high, 8)));
-  draw(figure, kSpec, {"cell", "law", "touch", "prediction"}, values);
+  std::string spec = kSpec;
+  const std::string place = "@LABEL_PLACE@";
+  for (size_t at = spec.find(place); at != std::string::npos; at = spec.find(place, at))
+    spec.replace(at, place.size(), kLabelPlace);
+  draw(figure, spec, {"cell", "law", "touch", "prediction"}, values);
 }
 
 }  // namespace

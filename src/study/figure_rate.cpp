@@ -14,7 +14,7 @@ constexpr const char* kRateSpec = R"vl({
   "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
   "description": @TITLE@,
   "width": "container", "height": 380,
-  "params": [{"name": "ink", "value": "#333333"}],
+  "params": @PARAMS@,
   "datasets": @DATASETS@,
   "encoding": {
     "x": {"field": "x", "type": "quantitative", "title": "epochs",
@@ -55,7 +55,7 @@ constexpr const char* kCurvesSpec = R"vl({
   "description": @TITLE@,
   "usermeta": {"columns": @COLUMNS@, "side": 48, "below": 760,
     "narrow": {"columns": 2, "facet": {"field": "cell", "type": "nominal", "sort": @CELLS@, "title": null, "header": {"labelFontSize": 11, "labelPadding": 4}}}},
-  "params": [{"name": "ink", "value": "#333333"}],
+  "params": @PARAMS@,
   "datasets": @DATASETS@,
   "data": {"name": "curve"},
   "facet": {

@@ -54,6 +54,9 @@ std::string question(const Study& study, const StudyView& view, const StudyResul
 std::string title_of(const std::string& verdict) {
   static const std::map<std::string, std::string> kTitles = {
       {"law", "The law"},
+      {"budgets", "Best epoch budget of each model"},
+      {"record", "How well this method predicts here"},
+      {"noise", "Noise"},
       {"optimum", "Best model and epochs"},
       {"same-rate", "Do size and epochs grow at the same rate?"},
       {"learning-rate", "Learning rate"},

@@ -42,7 +42,7 @@ pre{white-space:pre-wrap;font-size:.75rem;color:var(--soft)}
 }
 )";
 
-// Text and axes take the colour of the page, so nothing is drawn anew where it turns dark. A figure
+// Text and axes take the colours of the page, so nothing is drawn anew where it turns dark. A figure
 // that is folded away has no width of its own: all are drawn at the width of the page, the folded
 // ones when there is time. A specification of several panels says how they stand in a narrow page.
 const char* const kPageScript = R"(
@@ -57,7 +57,8 @@ const config = {background: 'transparent', font: 'system-ui, sans-serif',
   title: {color: 'currentColor'}};
 function fitted(name, width) {
   const spec = structuredClone(figures[name]), panels = spec.usermeta;
-  for (const p of spec.params) if (p.name === 'ink') p.value = 'currentColor';
+  const values = {ink: 'currentColor', page: 'Canvas', page_width: width};
+  for (const p of spec.params) p.value = values[p.name] ?? p.value;
   if (!panels) {
     spec.width = width;
     spec.autosize = {type: 'fit-x', contains: 'padding'};

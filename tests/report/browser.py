@@ -141,7 +141,7 @@ def look(browser, page, width, scheme, screenshots):
     if screenshots:
         for f in figures:
             box = browser.value(f"(() => {{ const r = document.getElementById('{f['name']}').getBoundingClientRect();"
-                                "return [r.x + scrollX, r.y + scrollY, r.width, r.height]; })()")
+                                f"return [0, r.y + scrollY, {width}, r.height]; }})()")
             shot(browser, width, box[3], screenshots / f"{page.stem}-{scheme}-{width}-{f['name']}.png", box)
     return wrong + list(dict.fromkeys(trouble(browser.events, page))), len(figures)
 
