@@ -133,6 +133,7 @@ FigureValues compute_values(const FigureInput& input, double low, double high) {
   const Json axis = Json::object({{"values", Json(log_ticks(low, high, 8))},
                                   {"labelExpr", kLabel},
                                   {"labelOverlap", true},
+                                  {"labelSeparation", 6},
                                   {"grid", true}});
   const Json scale =
       Json::object({{"type", "log"}, {"domain", Json::array({low, high})}, {"nice", false}});
@@ -169,9 +170,13 @@ void LogRange::include(double v) {
   high = std::max(high, v);
 }
 
-void LogRange::widen(double share) {
+double LogRange::share(double v) const {
+  return std::log(v / low) / std::log(high / low);
+}
+
+void LogRange::widen(double by) {
   if (!(high > 0)) low = 1, high = 2;
-  const double factor = std::pow(std::max(high / low, 1.01), share);
+  const double factor = std::pow(std::max(high / low, 1.01), by);
   low /= factor;
   high *= factor;
 }

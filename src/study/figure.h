@@ -90,8 +90,8 @@ Csv figure_table(const Figure& figure);
 std::vector<std::string> models_of(const std::vector<CellRow>& cells);
 
 using FigureValues = std::vector<std::pair<std::string, Json>>;
-// COLOR and SHAPE: encodings of the field "model", the same in every figure; COLORS, MODELS; PARAMS,
-// which the page sets. The legend takes at most a `share` of the width.
+// COLOR and SHAPE: encodings of the field "model", the same in every figure; COLORS, MODELS;
+// PARAMS, which the page sets. The legend takes at most a `share` of the width.
 FigureValues model_values(const std::vector<std::string>& models, double share = 1);
 // Encodings of an axis of compute: COMPUTE.
 FigureValues compute_values(const FigureInput& input, double low, double high);
@@ -105,8 +105,9 @@ Json maybe(double v);  // null for what is not finite
 // The ends of a logarithmic axis.
 struct LogRange {
   double low = INFINITY, high = 0;
-  void include(double v);    // passes over what has no logarithm
-  void widen(double share);  // at both ends, of its length and at least of 1 %
+  void include(double v);        // passes over what has no logarithm
+  void widen(double by);         // at both ends, by a share of its length, at least of 1 %
+  double share(double v) const;  // 0 at the low end, 1 at the high one
   Json domain() const { return Json::array({low, high}); }
 };
 

@@ -5,6 +5,7 @@
 
 #include "base/text.h"
 #include "study/figure.h"
+#include "study/figure_labels.h"
 
 namespace nfscale {
 namespace {
@@ -13,16 +14,16 @@ namespace {
 // Compute is in TPU-v4 core-hours; that of the ViTs is the authors' estimate from measured speed,
 // their errors are quoted there from arXiv 2106.04560 (g, G) and 2305.13035 (SoViT).
 struct PaperPoint {
-  const char *label, *family, *side;  // of the mark, on which its label stands
+  const char *label, *family;
   double core_hours, error;
   const char* source;
 };
 constexpr PaperPoint kPaper[] = {
-    {"F7+", "NFNet", "left", 110000, 9.7, "2310.16764, text"},
-    {"F7+ with RA", "NFNet", "left", 110000, 9.6, "2310.16764, text"},
-    {"ViT-g/14", "ViT", "left", 120000, 9.8, "2310.16764, text; error from 2106.04560"},
-    {"ViT-G/14", "ViT", "left", 280000, 9.55, "2310.16764, text; error from 2106.04560"},
-    {"SoViT-400m/14", "ViT", "right", 130000, 9.7, "2310.16764, text; error from 2305.13035"},
+    {"F7+", "NFNet", 110000, 9.7, "2310.16764, text"},
+    {"F7+ with RA", "NFNet", 110000, 9.6, "2310.16764, text"},
+    {"ViT-g/14", "ViT", 120000, 9.8, "2310.16764, text; error from 2106.04560"},
+    {"ViT-G/14", "ViT", 280000, 9.55, "2310.16764, text; error from 2106.04560"},
+    {"SoViT-400m/14", "ViT", 130000, 9.7, "2310.16764, text; error from 2305.13035"},
 };
 
 constexpr const char* kSpec = R"vl({
@@ -44,8 +45,8 @@ constexpr const char* kSpec = R"vl({
        "tooltip": [{"field": "label", "title": "reported by the paper, not measured here"},
          {"field": "compute", "title": "TPU-v4 core-hours", "format": ".4g"}, {"field": "error", "title": "top-1 error, %"},
          {"field": "source", "title": "source"}]}},
-    {"data": {"name": "paper"},
-     "mark": {"type": "text", "align": {"expr": "datum.label_side === 'left' ? 'right' : 'left'"}, "dx": {"expr": "datum.label_side === 'left' ? -9 : 9"}, "fontSize": 10, "opacity": 0.8, "color": {"expr": "ink"}},
+    {"data": {"name": "paper"}, "transform": [{"calculate": @PLACE@, "as": "place"}, {"filter": "datum.place >= 0"}],
+     "mark": @LABEL@,
      "encoding": {"text": {"field": "label"}}},
     {"name": "finetuned", "data": {"name": "finetuned"},
      "mark": {"type": "point", "size": 80, "strokeWidth": 2, "opacity": 1},
@@ -58,6 +59,19 @@ constexpr const char* kSpec = R"vl({
   ]
 })vl";
 
+// Of the paper's marks, clear of all.
+std::string places_of(const Figure& figure, const LogRange& x, const LogRange& y) {
+  std::vector<LabelledMark> marks;
+  for (const FigureRow& row : figure.rows) {
+    const std::string label = row.kind == "paper" ? row.values.at("label").as_string() : "";
+    marks.push_back({label,
+                     label,
+                     {x.share(row.values.at("compute").as_double()),
+                      y.share(row.values.at("error").as_double())}});
+  }
+  return label_places("label", marks, {});
+}
+
 void draw_finetuned(const FigureInput& in, Figure& figure) {
   LogRange x, y;
   for (const FigureRow& row : figure.rows) {
@@ -68,6 +82,10 @@ void draw_finetuned(const FigureInput& in, Figure& figure) {
   y.widen(0.1);
   FigureValues values = model_values(models_of(in.cells));
   for (const auto& v : compute_values(in, x.low, x.high)) values.push_back(v);
+  Json label = label_mark("datum.place");
+  label.set("color", Json::object({{"expr", "ink"}}));
+  values.emplace_back("PLACE", places_of(figure, x, y));
+  values.emplace_back("LABEL", label.set("opacity", 0.8));
   values.emplace_back("YDOMAIN", y.domain());
   values.emplace_back("YTICKS", Json(log_ticks(y.low, y.high, 6)));
   draw(figure, kSpec, {"finetuned", "paper"}, values);
@@ -101,7 +119,6 @@ Figure finetuned_figure(const FigureInput& in) {
     for (const PaperPoint& p : kPaper)
       figure.add("paper", {{"label", p.label},
                            {"family", p.family},
-                           {"label_side", p.side},
                            {"compute", p.core_hours},
                            {"error", p.error},
                            {"source", p.source}});

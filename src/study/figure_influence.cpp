@@ -44,14 +44,14 @@ constexpr const char* kSpec = R"vl({
        {"data": {"name": "interval"},
         "mark": {"type": "rect", "opacity": 0.12, "color": {"expr": "ink"}, "clip": true},
         "encoding": {"x": {"field": "exponent_low"}, "x2": {"field": "exponent_high"}, "y": {"field": "ratio_low"}, "y2": {"field": "ratio_high"}}},
-       {"data": {"name": "all"},
-        "mark": {"type": "point", "shape": "M-1,-1L1,1M-1,1L1,-1", "size": 120, "strokeWidth": 2.2, "opacity": 1, "color": {"expr": "ink"}},
-        "encoding": {"x": {"field": "exponent"}, "y": {"field": "ratio"}}},
        {"name": "without", "data": {"name": "without"},
         "mark": {"type": "point", "size": 60, "strokeWidth": 1.8, "opacity": 0.9},
         "encoding": {"x": {"field": "exponent"}, "y": {"field": "ratio"}, "color": @COLOR@, "shape": @SHAPE@,
           "tooltip": [{"field": "cell", "title": "without"}, {"field": "exponent", "title": "exponent", "format": ".5f"}, {"field": "ratio", "title": "ratio", "format": ".3f"},
             {"field": "z", "title": "from the other cells, robust deviations", "format": ".2f"}, {"field": "run", "title": "run"}]}},
+       {"data": {"name": "all"},
+        "mark": {"type": "point", "shape": "M-1,-1L1,1M-1,1L1,-1", "size": 120, "strokeWidth": 2.2, "opacity": 1, "color": {"expr": "ink"}},
+        "encoding": {"x": {"field": "exponent"}, "y": {"field": "ratio"}}},
        {"data": {"name": "without"}, "transform": [{"filter": "datum.label !== ''"}],
         "mark": {"type": "text", "fontSize": 10, "dy": -11, "stroke": {"expr": "page"}, "strokeWidth": 3},
         "encoding": {"x": {"field": "exponent"}, "y": {"field": "ratio"}, "text": {"field": "label"}}},
@@ -171,10 +171,10 @@ Figure influence_figure(const FigureInput& in) {
   }
   figure.reading =
       "Cells on the law are near 0 %; a cell that alone moves the law is a reason to look at it.";
-  figure.caption = "Left: loss above the law in percent; an exclamation mark: flagged.";
+  figure.caption = "Colours: loss above the law in percent; an exclamation mark: flagged.";
   if (with_law)
     figure.caption +=
-        " Right: exponent and ratio of the rates if one cell is left out; the cross is the law of "
+        " Marks: exponent and ratio of the rates if one cell is left out; the cross is the law of "
         "all cells, grey what lies within its 95 % intervals; the cells that move it most are "
         "named.";
   draw_influence(in, with_law, figure);

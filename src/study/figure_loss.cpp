@@ -5,6 +5,7 @@
 
 #include "base/text.h"
 #include "study/figure.h"
+#include "study/figure_labels.h"
 
 namespace nfscale {
 namespace {
@@ -54,13 +55,12 @@ constexpr const char* kSpec = R"vl({
          {"field": "trials", "title": "trials"}, {"field": "certified", "title": "certified"},
          {"field": "excess_percent", "title": "above the law, %", "format": ".2f"},
          {"field": "note", "title": "note"}, {"field": "run", "title": "run"}]}},
-    {"data": {"name": "cell"}, "transform": [{"filter": "page_width >= 640 || datum.end"}],
-     "mark": {"type": "text", @LABEL_PLACE@, "stroke": {"expr": "page"}, "strokeWidth": 3},
+    {"data": {"name": "cell"}, "transform": [{"calculate": @PLACE@, "as": "place"}, {"filter": "datum.place >= 0"}],
+     "mark": @LABEL_HALO@,
      "encoding": {"y": {"field": "loss"}, "text": {"field": "epochs", "type": "quantitative", "format": "~g"}}},
-    {"data": {"name": "cell"}, "transform": [{"filter": "page_width >= 640 || datum.end"}],
-     "mark": {"type": "text", @LABEL_PLACE@},
-     "encoding": {"y": {"field": "loss"}, "text": {"field": "epochs", "type": "quantitative", "format": "~g"},
-                  "color": @COLOR@}},
+    {"data": {"name": "cell"}, "transform": [{"calculate": @PLACE@, "as": "place"}, {"filter": "datum.place >= 0"}],
+     "mark": @LABEL@,
+     "encoding": {"y": {"field": "loss"}, "text": {"field": "epochs", "type": "quantitative", "format": "~g"}, "color": @COLOR@}},
     {"name": "touch", "data": {"name": "touch"},
      "mark": {"type": "point", "shape": "M-1,-1L1,1M-1,1L1,-1", "size": 80, "strokeWidth": 2.2, "opacity": 1, "color": {"expr": "ink"}},
      "encoding": {"y": {"field": "loss"},
@@ -86,25 +86,13 @@ constexpr const char* kSpec = R"vl({
   ]
 })vl";
 
-constexpr const char* kLabelPlace =
-    R"("fontSize": 10, "dx": {"expr": "datum.near ? -7 : 8"}, "dy": {"expr": "datum.near ? 13 : -8"},
-       "align": {"expr": "datum.near ? 'right' : 'left'"})";
-
 bool shown(const FigureInput& in, const CellRow& c) {
   return !std::isnan(c.loss) && in.compute(c) > 0;
 }
 
 void add_cells(const FigureInput& in, Figure& figure) {
-  std::map<std::string, std::pair<double, double>> ends;  // epochs, by model
   for (const CellRow& c : in.cells) {
     if (!shown(in, c)) continue;
-    const auto [at, fresh] = ends.try_emplace(c.model, c.epochs, c.epochs);
-    at->second.first = std::min(at->second.first, c.epochs);
-    at->second.second = std::max(at->second.second, c.epochs);
-  }
-  for (const CellRow& c : in.cells) {
-    if (!shown(in, c)) continue;
-    const auto& [first, last] = ends.at(c.model);
     figure.add("cell", {{"cell", c.cell},
                         {"model", c.model},
                         {"epochs", c.epochs},
@@ -118,7 +106,6 @@ void add_cells(const FigureInput& in, Figure& figure) {
                         {"near", c.near.value_or(false)},
                         {"excess", maybe(c.excess)},
                         {"excess_percent", maybe(100 * std::expm1(c.excess))},
-                        {"end", c.epochs == first || c.epochs == last},
                         {"note", c.reason},
                         {"run", in.run(c.cell)}});
   }
@@ -183,7 +170,8 @@ std::string caption_of(const FigureInput& in, const Figure& figure) {
       return row.kind == kind && (!flag || row.values.at(flag).as_bool());
     });
   };
-  std::vector<std::string> parts = {"Numbers beside the marks are epochs."};
+  std::vector<std::string> parts = {
+      "Numbers beside the marks are epochs, where there is room for them."};
   const LawConclusion& law = in.conclusions.law;
   if (any("law", nullptr))
     parts.push_back(law.low.empty()
@@ -203,6 +191,34 @@ std::string caption_of(const FigureInput& in, const Figure& figure) {
   return join(parts, " ");
 }
 
+// In a narrow page only the ends of the curves have labels.
+std::string places_of(const Figure& figure, const LogRange& x, const LogRange& y) {
+  std::map<std::string, std::map<double, Spot>> curves;      // by model and compute
+  std::map<std::string, std::map<double, LabelledMark>> on;  // by model and epochs
+  for (const FigureRow& row : figure.rows) {
+    if (row.kind != "law" && row.kind != "cell") continue;
+    const bool cell = row.kind == "cell";
+    const double compute = row.values.at("compute").as_double();
+    const Spot at = {x.share(compute), y.share(row.values.at(cell ? "loss" : "law").as_double())};
+    const std::string model = cell ? row.values.at("model").as_string() : "";
+    curves[model][compute] = at;
+    if (!cell) continue;
+    const double epochs = row.values.at("epochs").as_double();
+    on[model][epochs] = {row.values.at("cell").as_string(), fmt::format("{:g}", epochs), at, false};
+  }
+  std::vector<LabelledMark> marks;
+  for (auto& [model, cells] : on) {
+    cells.begin()->second.narrow = cells.rbegin()->second.narrow = true;
+    for (const auto& [epochs, mark] : cells) marks.push_back(mark);
+  }
+  std::vector<std::vector<Spot>> lines;
+  for (const auto& [model, curve] : curves) {
+    lines.emplace_back();
+    for (const auto& [compute, spot] : curve) lines.back().push_back(spot);
+  }
+  return label_places("cell", marks, lines);
+}
+
 void draw_loss(const FigureInput& in, Figure& figure) {
   LogRange x, y;
   for (const FigureRow& row : figure.rows)
@@ -218,15 +234,16 @@ void draw_loss(const FigureInput& in, Figure& figure) {
   y.widen(0.07);
   FigureValues values = model_values(models_of(in.cells));
   for (const auto& v : compute_values(in, x.low, x.high)) values.push_back(v);
+  Json label = label_mark("datum.place");
+  values.emplace_back("PLACE", places_of(figure, x, y));
+  values.emplace_back("LABEL", label);
+  label.set("stroke", Json::object({{"expr", "page"}}));
+  values.emplace_back("LABEL_HALO", label.set("strokeWidth", 3));
   values.emplace_back("YTITLE",
                       fmt::format("held-out loss, nats ({} images)", in.heldout_examples));
   values.emplace_back("YDOMAIN", y.domain());
   values.emplace_back("YTICKS", Json(log_ticks(y.low, y.high, 8)));
-  std::string spec = kSpec;
-  const std::string place = "@LABEL_PLACE@";
-  for (size_t at = spec.find(place); at != std::string::npos; at = spec.find(place, at))
-    spec.replace(at, place.size(), kLabelPlace);
-  draw(figure, spec, {"cell", "law", "touch", "prediction"}, values);
+  draw(figure, kSpec, {"cell", "law", "touch", "prediction"}, values);
 }
 
 }  // namespace

@@ -31,7 +31,7 @@ th{cursor:pointer;position:sticky;top:0;background:var(--page)}
 td.n{text-align:right;font-variant-numeric:tabular-nums}
 tr:target{background:var(--box);outline:2px solid var(--accent)}
 pre{white-space:pre-wrap;font-size:.75rem;color:var(--soft)}
-.vega-embed{width:100%}.vega-embed details summary{z-index:1}
+.vega-embed{width:100%}.figure.vega-embed.has-actions{padding-right:0}.vega-embed details summary{z-index:1}
 @media print{
   :root{--ink:#000;--soft:#444;--page:#fff;--box:#f4f4f4;--line:#bbb}
   details::details-content{content-visibility:visible;display:block;height:auto}
