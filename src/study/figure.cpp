@@ -170,6 +170,19 @@ void LogRange::include(double v) {
   high = std::max(high, v);
 }
 
+std::string waits_for_law(const FigureInput& input, const std::string& what) {
+  constexpr size_t kNamed = 4;
+  std::string text = what;
+  for (const Verdict& v : input.conclusions.verdicts) {
+    if (v.name != "law" || v.state != "waits" || v.cells.empty()) continue;
+    const std::vector<std::string> some(
+        v.cells.begin(), v.cells.begin() + static_cast<long>(std::min(kNamed, v.cells.size())));
+    text += "; that needs " + join(some, ", ");
+    if (v.cells.size() > kNamed) text += fmt::format(" and {} more", v.cells.size() - kNamed);
+  }
+  return text + ".";
+}
+
 double LogRange::share(double v) const {
   return std::log(v / low) / std::log(high / low);
 }

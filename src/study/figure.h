@@ -102,6 +102,9 @@ void draw(Figure& figure, std::string text, const std::vector<std::string>& kind
 
 Json maybe(double v);  // null for what is not finite
 
+// "WHAT waits for ..." with the cells that a law waits for, as far as they are known.
+std::string waits_for_law(const FigureInput& input, const std::string& what);
+
 // The ends of a logarithmic axis.
 struct LogRange {
   double low = INFINITY, high = 0;

@@ -135,8 +135,9 @@ Figure growth_figure(const FigureInput& in) {
   const bool tangent = law.method == "tangent" && law.law;
   if (!tangent && !law.slices) {
     figure.waits =
-        "Best size and epochs against compute waits for a law that touches three models inside "
-        "their epoch budgets.";
+        waits_for_law(in,
+                      "Best size and epochs against compute waits for a law that touches "
+                      "three models inside their epoch budgets");
     return figure;
   }
   std::vector<std::string> fits;

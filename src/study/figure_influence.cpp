@@ -38,8 +38,8 @@ constexpr const char* kSpec = R"vl({
      ]},
     {"width": 380, "height": 260,
      "encoding": {
-       "x": {"type": "quantitative", "title": "exponent without the cell", "scale": {"zero": false, "nice": false, "domain": @EXPONENTS@}, "axis": {"tickCount": 4, "format": "~g"}},
-       "y": {"type": "quantitative", "title": "rate ratio without the cell", "scale": {"zero": false, "nice": false, "domain": @RATIOS@}, "axis": {"tickCount": 5, "format": "~g"}}},
+       "x": {"type": "quantitative", "title": "exponent without the cell", "scale": {"zero": false, "nice": false, "domain": @EXPONENTS@}, "axis": {"tickCount": 4, "format": @EXPONENT_FORMAT@, "labelOverlap": true, "labelSeparation": 6}},
+       "y": {"type": "quantitative", "title": "rate ratio without the cell", "scale": {"zero": false, "nice": false, "domain": @RATIOS@}, "axis": {"tickCount": 5, "format": @RATIO_FORMAT@}}},
      "layer": [
        {"data": {"name": "interval"},
         "mark": {"type": "rect", "opacity": 0.12, "color": {"expr": "ink"}, "clip": true},
@@ -133,6 +133,12 @@ Json shift_domain(const Figure& figure, const char* key) {
   return Json::array({low - room, high + room});
 }
 
+// As many decimals as tell the ticks of a range apart.
+std::string tick_format(const Json& domain) {
+  const double range = domain.items()[1].as_double() - domain.items()[0].as_double();
+  return fmt::format(".{:.0f}f", std::max(0.0, std::ceil(-std::log10(range / 5))));
+}
+
 // Without a law that touches there is the first field only.
 void draw_influence(const FigureInput& in, bool with_law, Figure& figure) {
   double most = 0.5;
@@ -141,8 +147,11 @@ void draw_influence(const FigureInput& in, bool with_law, Figure& figure) {
       most = std::max(most, std::abs(row.values.at("excess_percent").as_double()));
   std::vector<std::string> models = models_of(in.cells);
   FigureValues values = model_values(models, 0.5);
-  values.emplace_back("EXPONENTS", shift_domain(figure, "exponent"));
-  values.emplace_back("RATIOS", shift_domain(figure, "ratio"));
+  const Json exponents = shift_domain(figure, "exponent"), ratios = shift_domain(figure, "ratio");
+  values.emplace_back("EXPONENTS", exponents);
+  values.emplace_back("RATIOS", ratios);
+  values.emplace_back("EXPONENT_FORMAT", tick_format(exponents));
+  values.emplace_back("RATIO_FORMAT", tick_format(ratios));
   std::reverse(models.begin(), models.end());
   values.emplace_back("LARGEST_FIRST", Json(models));
   values.emplace_back("EXCESS", Json::array({-most, most}));
@@ -160,7 +169,7 @@ Figure influence_figure(const FigureInput& in) {
   figure.title = "Residuals and influence";
   add_excess(in, figure);
   if (figure.rows.empty()) {
-    figure.waits = "Residuals and influence of the cells wait for a law.";
+    figure.waits = waits_for_law(in, "Residuals and influence of the cells wait for a law");
     return figure;
   }
   const LawConclusion& law = in.conclusions.law;

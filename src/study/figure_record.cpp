@@ -126,9 +126,9 @@ Figure record_figure(const FigureInput& in) {
               p.interval95, *p.observed, figure);
   }
   if (figure.rows.empty()) {
-    figure.waits =
-        "Predicted against observed waits for a law that can be fitted to the cheap cells alone, "
-        "or for a sealed prediction with its outcome.";
+    figure.waits = waits_for_law(in,
+                                 "Predicted against observed waits for a law of the cheap cells "
+                                 "alone, or for a sealed prediction with its outcome");
     return figure;
   }
   figure.reading =
