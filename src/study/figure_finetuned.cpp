@@ -106,7 +106,8 @@ Figure finetuned_figure(const FigureInput& in) {
                              {"run", p.run_id}});
   if (figure.rows.empty()) {
     std::vector<std::string> cells;
-    for (const Candidate& c : in.conclusions.candidates) cells.push_back(c.cell);
+    for (const Candidate& c : in.conclusions.candidates)
+      if (std::find(cells.begin(), cells.end(), c.cell) == cells.end()) cells.push_back(c.cell);
     figure.waits =
         "The error after fine-tuning against pretraining compute waits for fine-tuned "
         "checkpoints" +

@@ -70,7 +70,7 @@ std::string caption_of(const FigureInput& in, size_t sealed) {
     std::string part = fmt::format(
         "Fitted below 1/{:g} of the largest compute ({} cells): {} cells above were predicted "
         "within {:.2g} % (root mean square), on average {:.2g} % too {}",
-        r.cut, r.fitted, r.scored, 100 * std::expm1(r.rms), 100 * std::expm1(std::abs(r.bias)),
+        r.cut, r.fitted, r.scored, 100 * std::expm1(r.rms), 100 * std::abs(std::expm1(r.bias)),
         r.bias < 0 ? "low" : "high");
     if (std::isfinite(r.inside95))
       part += fmt::format(", {:.0f} % inside their interval", 100 * r.inside95);
@@ -91,7 +91,13 @@ void draw_record(const FigureInput& in, Figure& figure) {
     const std::string name = row.values.at("series").as_string();
     if (std::find(series.begin(), series.end(), name) == series.end()) series.push_back(name);
   }
-  range.widen(0.15);
+  // Intervals too, but not to where the marks would crowd.
+  const LogRange marks = range;
+  for (const FigureRow& row : figure.rows)
+    for (const char* end : {"low", "high"})
+      if (const Json& v = row.values.at(end); v.is_number())
+        range.include(std::clamp(v.as_double(), marks.low / 1.25, marks.high * 1.25));
+  range.widen(0.12);
   Json diagonal = Json::array();
   for (const double v : {range.low, range.high})
     diagonal.push(Json::object({{"observed", v}, {"predicted", v}}));

@@ -174,7 +174,8 @@ std::string report_html(const Study& study, const Grid& grid, const StudyView& v
   std::string out = head(study) + question(study, view, r) + verdicts(r) + figures(r) +
                     tables(study, grid, view, r) + limits(r);
   if (!vega_script().empty())
-    out += fold("Licence of the drawing library", "<pre>" + html_text(vega_license()) + "</pre>");
+    out += "<details class=\"numbers\"><summary>Licence of the drawing library</summary>\n<pre>" +
+           html_text(vega_license()) + "</pre></details>\n";
   return out + "</main>\n" + scripts(r) + "</body></html>\n";
 }
 
