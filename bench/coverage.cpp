@@ -106,8 +106,11 @@ void study_rows() {
     both.add(c.law.exponent, 0.04);
     ratio.add(c.law.ratio, 1);
     bend.add(c.law.curvature, 0);
-    if (const auto b = percent95(d.line[0]))
-      band.add(Bounds{std::exp(b->low), std::exp(b->high)}, 2.6);
+    const auto first = percent95(d.line[0]), second = percent95(d.slices_line[0]);
+    if (first && second)
+      band.add(Bounds{std::exp(std::min(first->low, second->low)),
+                      std::exp(std::max(first->high, second->high))},
+               2.6);
     if (!c.forecasts.empty()) {
       const double truth = law::best_loss(5, 11) + 0.002 * noise(static_cast<uint64_t>(t), 9999);
       half.add(c.forecasts[0].interval50, truth);

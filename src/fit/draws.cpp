@@ -92,6 +92,7 @@ FrontierDraws draw_frontier(const std::vector<FrontierPoint>& points, LawKind by
   FrontierDraws draws;
   draws.asked = options.draws;
   draws.line.resize(options.at.size());
+  draws.slices_line.resize(options.at.size());
   draws.target.resize(options.targets.size());
   Smooth smooth = by == LawKind::tangent ? around_curves(points) : around_line(points);
   const size_t n = smooth.points.size();
@@ -125,6 +126,8 @@ FrontierDraws draw_frontier(const std::vector<FrontierPoint>& points, LawKind by
     if (by == LawKind::pareto) continue;
     if (const auto slices = budget_slices(drawn)) {
       draws.slices_exponent.push_back(slices->exponent);
+      for (size_t k = 0; k < options.at.size(); ++k)
+        draws.slices_line[k].push_back(std::log(slices->at(options.at[k])));
       if (slices->rates.size > 0) draws.slices_ratio.push_back(slices->rates.ratio());
       if (!std::isnan(slices->curvature)) draws.curvature.push_back(slices->curvature);
       if (slices->rates.macs > 0) draws.slices_ratio_macs.push_back(slices->rates.ratio_macs());

@@ -46,10 +46,15 @@ T power(const T* p, const double* row, const Vector& context) {
   return p[0] - p[1] * T(std::log(row[0]) - context[0]);
 }
 
-double half_of_least(const FitTable& t) {
+// Floors: half of the least value, and next to nothing.
+Vector floor_places(const FitTable& t) {
   double least = INFINITY;
   for (const Vector& row : t.rows) least = std::min(least, row.back());
-  return std::log(least / 2);
+  return {std::log(least / 2), std::log(least) - 13};
+}
+
+Vector share_places(const FitTable&) {
+  return {0, -13};
 }
 
 std::pair<double, double> power_line(const FitTable& t) {
@@ -327,7 +332,7 @@ std::vector<Vector> rate_starts(const FitTable& t, const Vector&) {
 }  // namespace
 
 const std::vector<Formula>& formulas() {
-  const Parameter floor = {"floor", true, -INFINITY, INFINITY, half_of_least};
+  const Parameter floor = {"floor", true, -INFINITY, INFINITY, floor_places};
   const Parameter exponent = {"exponent"};
   static const std::vector<Formula> all = {
       {.name = "power",
@@ -398,9 +403,7 @@ const Formula& forecast_formula() {
   static const Formula formula = {
       .name = "power+floor at a place",
       .columns = {"x", "y"},
-      .parameters = {{"y", true},
-                     {"exponent"},
-                     {"share", false, -30, 30, [](const FitTable&) { return 0.0; }}},
+      .parameters = {{"y", true}, {"exponent"}, {"share", false, -30, 30, share_places}},
       .value = power_floor_at<double>,
       .dual = power_floor_at<Dual>,
       .context = at_1e4,

@@ -15,8 +15,9 @@ struct Parameter {
   bool logarithm = false;  // the internal coordinate is ln of it
   // Bounds of the internal coordinate; infinite where it is free.
   double low = -INFINITY, high = INFINITY;
-  // Where minimisers begin anew if the coordinate has run to where it changes nothing; may be null.
-  double (*inside)(const FitTable&) = nullptr;
+  // Other places to begin from, for a coordinate that can run to where it changes nothing; may be
+  // null.
+  Vector (*places)(const FitTable&) = nullptr;
 };
 
 struct Formula {

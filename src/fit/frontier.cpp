@@ -106,6 +106,10 @@ double Tangent::at(double compute) const {
   return std::exp(offset - exponent * (std::log(compute) - centre));
 }
 
+double Slices::at(double compute) const {
+  return std::exp(offset - exponent * (std::log(compute) - centre));
+}
+
 double Tangent::cell_at(double size, double compute) const {
   const double x = std::log(compute) - centre, d = x - touch_offset - touch_slope * std::log(size);
   return at(compute) * std::exp(curvature * d * d);

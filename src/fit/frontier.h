@@ -61,6 +61,7 @@ struct Slices {
   double curvature = 0;  // quadratic term of ln loss over ln compute; NaN with three budgets
   Rates rates;
   std::vector<TouchPoint> optima;  // one a budget; model is empty
+  double at(double compute) const;
 };
 
 // Mean of ln compute.
@@ -88,8 +89,9 @@ struct FrontierDraws {
   // Of the draws that have the estimate; ratios in both measures of size.
   Vector tangent_exponent, slices_exponent;
   Vector tangent_ratio, slices_ratio, tangent_ratio_macs, slices_ratio_macs;
-  Vector curvature;                   // of the slices
-  std::vector<Vector> line;           // ln loss of the law, by place on the axis
+  Vector curvature;  // of the slices
+  // ln loss of the law by place on the axis, by the tangent and by the slices.
+  std::vector<Vector> line, slices_line;
   std::vector<Vector> target;         // ln loss of one run of a target, by target
   std::vector<Vector> residual;       // by draw: what was added to each point
   std::vector<double> ratio_of_draw;  // as `residual`, by the tangent; NaN where there is none

@@ -12,6 +12,22 @@ int at_bound(const Parameter& p, double theta) {
   return theta <= p.low + 1e-3 ? -1 : theta >= p.high - 1e-3 ? 1 : 0;
 }
 
+// From a place, and from the other places of coordinates that can run away from there.
+Minimum from_all_places(const Problem& problem, const Vector& start) {
+  Minimum best = descend(problem, problem.free_of(start), 60, 60);
+  for (size_t j = 0; j < start.size(); ++j) {
+    const Parameter& p = problem.formula.parameters[j];
+    if (!p.places || !std::isnan(problem.held[j])) continue;
+    for (const double place : p.places(problem.table)) {
+      Vector other = start;
+      other[j] = place;
+      if (Minimum m = descend(problem, problem.free_of(other), 60, 60); m.value < best.value)
+        best = std::move(m);
+    }
+  }
+  return best;
+}
+
 // Where the profile of the squares rises to what Fisher's F allows, from the least square upwards
 // or downwards; infinite where it never does.
 double profile_end(const Problem& squares, size_t k, const Vector& least, double allowed,
@@ -73,21 +89,14 @@ Minimum with_held(const Problem& problem, size_t k, double value, Vector& near) 
   Vector start = near;
   start[k] = value;
   if (held.free_count() == 0) return {{}, held({}, nullptr)};
-  Minimum best = descend(held, held.free_of(start), 60, 60);
-  for (size_t j = 0; j < near.size(); ++j) {
-    const auto inside = problem.formula.parameters[j].inside;
-    if (!inside || !std::isnan(held.held[j])) continue;
-    start[j] = inside(problem.table);
-    if (Minimum m = descend(held, held.free_of(start), 60, 60); m.value < best.value)
-      best = std::move(m);
-  }
+  const Minimum best = from_all_places(held, start);
   near = held.whole(best.at);
   return best;
 }
 
 Bounds profile_interval(const Problem& problem, size_t k, const Vector& theta, double level) {
   const Problem squares = squares_of(problem);
-  const Minimum m = finish(squares, damped(squares, squares.free_of(theta), 100));
+  const Minimum m = finish(squares, from_all_places(squares, theta));
   const Vector least = squares.whole(m.at);
   const Parameter& p = problem.formula.parameters[k];
   // A floor below a millionth of what was seen cannot be told from none.

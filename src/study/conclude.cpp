@@ -134,12 +134,14 @@ DrawOptions draw_options(const ConcludeOptions& options, const std::vector<Front
   return d;
 }
 
+// As of the exponent: what either estimator holds possible.
 void take_band(const FrontierDraws& draws, LawConclusion& law) {
   law.drawn = static_cast<int>(draws.tangent_exponent.size());
-  if (law.drawn < kMinDraws) return;
-  for (const Vector& values : draws.line) {
-    law.low.push_back(std::exp(percentile(values, 2.5)));
-    law.high.push_back(std::exp(percentile(values, 97.5)));
+  for (size_t k = 0; k < draws.line.size() && law.drawn >= kMinDraws; ++k) {
+    const auto slices = law.slices ? percent95(draws.slices_line[k]) : std::nullopt;
+    const Bounds b = *united(percent95(draws.line[k]), slices);
+    law.low.push_back(std::exp(b.low));
+    law.high.push_back(std::exp(b.high));
   }
 }
 
