@@ -96,16 +96,13 @@ std::vector<std::string> models_of(const std::vector<CellRow>& cells) {
   return models;
 }
 
-FigureValues model_values(const std::vector<std::string>& models) {
-  // As many columns as fit; names of models are short.
+FigureValues model_values(const std::vector<std::string>& models, double share) {
   size_t longest = 4;
   for (const std::string& m : models) longest = std::max(longest, m.size());
-  const Json legend = Json::object(
-      {{"orient", "top"},
-       {"columns",
-        Json::object({{"expr", fmt::format("max(2, floor(width / {}))", longest * 7 + 36)}})},
-       {"symbolOpacity", 1},
-       {"symbolStrokeWidth", 2}});
+  const Json legend = Json::object({{"orient", "top"},
+                                    {"columns", Json::object({{"expr", "legend_columns"}})},
+                                    {"symbolOpacity", 1},
+                                    {"symbolStrokeWidth", 2}});
   const auto encoding = [&](const std::vector<std::string>& range) {
     return Json::object({{"field", "model"},
                          {"type", "nominal"},
@@ -113,10 +110,20 @@ FigureValues model_values(const std::vector<std::string>& models) {
                          {"title", nullptr},
                          {"legend", legend}});
   };
+  // The page sets its colours and its width; the legend has as many columns as fit.
+  const auto param = [](const char* name, const char* kind, const Json& value) {
+    return Json::object({{"name", name}, {kind, value}});
+  };
+  const Json params = Json::array(
+      {param("ink", "value", "#333333"), param("page", "value", "#ffffff"),
+       param("page_width", "value", 960),
+       param("legend_columns", "expr",
+             fmt::format("max(2, floor((page_width * {} - 60) / {}))", share, longest * 7 + 36))});
   return {{"COLOR", encoding(kColors)},
           {"SHAPE", encoding(kShapes)},
           {"COLORS", scale_of(models, kColors)},
-          {"MODELS", Json(models)}};
+          {"MODELS", Json(models)},
+          {"PARAMS", params}};
 }
 
 FigureValues compute_values(const FigureInput& input, double low, double high) {
@@ -126,6 +133,7 @@ FigureValues compute_values(const FigureInput& input, double low, double high) {
   const Json axis = Json::object({{"values", Json(log_ticks(low, high, 8))},
                                   {"labelExpr", kLabel},
                                   {"labelOverlap", true},
+                                  {"labelSeparation", 6},
                                   {"grid", true}});
   const Json scale =
       Json::object({{"type", "log"}, {"domain", Json::array({low, high})}, {"nice", false}});
@@ -162,9 +170,26 @@ void LogRange::include(double v) {
   high = std::max(high, v);
 }
 
-void LogRange::widen(double share) {
+std::string waits_for_law(const FigureInput& input, const std::string& what) {
+  constexpr size_t kNamed = 4;
+  std::string text = what;
+  for (const Verdict& v : input.conclusions.verdicts) {
+    if (v.name != "law" || v.state != "waits" || v.cells.empty()) continue;
+    const std::vector<std::string> some(
+        v.cells.begin(), v.cells.begin() + static_cast<long>(std::min(kNamed, v.cells.size())));
+    text += "; that needs " + join(some, ", ");
+    if (v.cells.size() > kNamed) text += fmt::format(" and {} more", v.cells.size() - kNamed);
+  }
+  return text + ".";
+}
+
+double LogRange::share(double v) const {
+  return std::log(v / low) / std::log(high / low);
+}
+
+void LogRange::widen(double by) {
   if (!(high > 0)) low = 1, high = 2;
-  const double factor = std::pow(std::max(high / low, 1.01), share);
+  const double factor = std::pow(std::max(high / low, 1.01), by);
   low /= factor;
   high *= factor;
 }

@@ -90,8 +90,9 @@ Csv figure_table(const Figure& figure);
 std::vector<std::string> models_of(const std::vector<CellRow>& cells);
 
 using FigureValues = std::vector<std::pair<std::string, Json>>;
-// COLOR and SHAPE: encodings of the field "model", the same in every figure.
-FigureValues model_values(const std::vector<std::string>& models);
+// COLOR and SHAPE: encodings of the field "model", the same in every figure; COLORS, MODELS;
+// PARAMS, which the page sets. The legend takes at most a `share` of the width.
+FigureValues model_values(const std::vector<std::string>& models, double share = 1);
 // Encodings of an axis of compute: COMPUTE.
 FigureValues compute_values(const FigureInput& input, double low, double high);
 
@@ -101,11 +102,15 @@ void draw(Figure& figure, std::string text, const std::vector<std::string>& kind
 
 Json maybe(double v);  // null for what is not finite
 
+// "WHAT waits for ..." with the cells that a law waits for, as far as they are known.
+std::string waits_for_law(const FigureInput& input, const std::string& what);
+
 // The ends of a logarithmic axis.
 struct LogRange {
   double low = INFINITY, high = 0;
-  void include(double v);    // passes over what has no logarithm
-  void widen(double share);  // at both ends, of its length and at least of 1 %
+  void include(double v);        // passes over what has no logarithm
+  void widen(double by);         // at both ends, by a share of its length, at least of 1 %
+  double share(double v) const;  // 0 at the low end, 1 at the high one
   Json domain() const { return Json::array({low, high}); }
 };
 

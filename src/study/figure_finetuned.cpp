@@ -5,6 +5,7 @@
 
 #include "base/text.h"
 #include "study/figure.h"
+#include "study/figure_labels.h"
 
 namespace nfscale {
 namespace {
@@ -29,7 +30,7 @@ constexpr const char* kSpec = R"vl({
   "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
   "description": @TITLE@,
   "width": "container", "height": 400,
-  "params": [{"name": "ink", "value": "#333333"}],
+  "params": @PARAMS@,
   "datasets": @DATASETS@,
   "encoding": {
     "x": @COMPUTE@,
@@ -44,8 +45,8 @@ constexpr const char* kSpec = R"vl({
        "tooltip": [{"field": "label", "title": "reported by the paper, not measured here"},
          {"field": "compute", "title": "TPU-v4 core-hours", "format": ".4g"}, {"field": "error", "title": "top-1 error, %"},
          {"field": "source", "title": "source"}]}},
-    {"data": {"name": "paper"},
-     "mark": {"type": "text", "align": "right", "dx": -9, "fontSize": 10, "opacity": 0.8, "color": {"expr": "ink"}},
+    {"data": {"name": "paper"}, "transform": [{"calculate": @PLACE@, "as": "place"}, {"filter": "datum.place >= 0"}],
+     "mark": @LABEL@,
      "encoding": {"text": {"field": "label"}}},
     {"name": "finetuned", "data": {"name": "finetuned"},
      "mark": {"type": "point", "size": 80, "strokeWidth": 2, "opacity": 1},
@@ -58,16 +59,33 @@ constexpr const char* kSpec = R"vl({
   ]
 })vl";
 
+// Of the paper's marks, clear of all.
+std::string places_of(const Figure& figure, const LogRange& x, const LogRange& y) {
+  std::vector<LabelledMark> marks;
+  for (const FigureRow& row : figure.rows) {
+    const std::string label = row.kind == "paper" ? row.values.at("label").as_string() : "";
+    marks.push_back({label,
+                     label,
+                     {x.share(row.values.at("compute").as_double()),
+                      y.share(row.values.at("error").as_double())}});
+  }
+  return label_places("label", marks, {});
+}
+
 void draw_finetuned(const FigureInput& in, Figure& figure) {
   LogRange x, y;
   for (const FigureRow& row : figure.rows) {
     x.include(row.values.at("compute").as_double());
     y.include(row.values.at("error").as_double());
   }
-  x.widen(0.05);
+  x.widen(0.08);
   y.widen(0.1);
   FigureValues values = model_values(models_of(in.cells));
   for (const auto& v : compute_values(in, x.low, x.high)) values.push_back(v);
+  Json label = label_mark("datum.place");
+  label.set("color", Json::object({{"expr", "ink"}}));
+  values.emplace_back("PLACE", places_of(figure, x, y));
+  values.emplace_back("LABEL", label.set("opacity", 0.8));
   values.emplace_back("YDOMAIN", y.domain());
   values.emplace_back("YTICKS", Json(log_ticks(y.low, y.high, 6)));
   draw(figure, kSpec, {"finetuned", "paper"}, values);
@@ -88,7 +106,8 @@ Figure finetuned_figure(const FigureInput& in) {
                              {"run", p.run_id}});
   if (figure.rows.empty()) {
     std::vector<std::string> cells;
-    for (const Candidate& c : in.conclusions.candidates) cells.push_back(c.cell);
+    for (const Candidate& c : in.conclusions.candidates)
+      if (std::find(cells.begin(), cells.end(), c.cell) == cells.end()) cells.push_back(c.cell);
     figure.waits =
         "The error after fine-tuning against pretraining compute waits for fine-tuned "
         "checkpoints" +

@@ -23,7 +23,7 @@ constexpr const char* kPanel = R"vl({
      "encoding": {"y": {"field": "QUANTITY"},
        "strokeDash": {"field": "method", "type": "nominal", "title": null,
                       "scale": {"domain": ["common tangent", "slices"], "range": [[1, 0], [5, 4]]},
-                      "legend": {"orient": "top", "symbolStrokeColor": {"expr": "ink"}, "symbolSize": 300}}}},
+                      "legend": null}}},
     {"name": "optimumNAME", "data": {"name": "optimum"},
      "mark": {"type": "point", "shape": "circle", "size": 30, "strokeWidth": 1.2, "opacity": 0.8, "color": {"expr": "ink"}},
      "encoding": {"y": {"field": "QUANTITY"},
@@ -42,7 +42,7 @@ constexpr const char* kSpec = R"vl({
   "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
   "description": @TITLE@,
   "usermeta": {"columns": 2, "side": 78, "below": 700, "narrow": {"columns": 1}},
-  "params": [{"name": "ink", "value": "#333333"}],
+  "params": @PARAMS@,
   "datasets": @DATASETS@,
   "columns": 2, "spacing": 24,
   "concat": [@SIZE_PANEL@, @EPOCHS_PANEL@]
@@ -112,11 +112,12 @@ void draw_growth(const FigureInput& in, Figure& figure) {
   for (const FigureRow& row : figure.rows) x.include(row.values.at("compute").as_double());
   x.widen(0.08);
   FigureValues values = model_values(models_of(in.cells));
+  const auto params = values.back();
   for (const auto& v : compute_values(in, x.low, x.high)) values.push_back(v);
   const Json size = panel(figure, "size", "best size, parameters", values);
   const Json epochs = panel(figure, "epochs", "best epochs", values);
   draw(figure, kSpec, {"touch", "optimum", "slope"},
-       {{"SIZE_PANEL", size}, {"EPOCHS_PANEL", epochs}});
+       {{"SIZE_PANEL", size}, {"EPOCHS_PANEL", epochs}, params});
 }
 
 std::string slopes(const char* method, const Rates& rates) {
@@ -134,8 +135,9 @@ Figure growth_figure(const FigureInput& in) {
   const bool tangent = law.method == "tangent" && law.law;
   if (!tangent && !law.slices) {
     figure.waits =
-        "Best size and epochs against compute waits for a law that touches three models inside "
-        "their epoch budgets.";
+        waits_for_law(in,
+                      "Best size and epochs against compute waits for a law that touches "
+                      "three models inside their epoch budgets");
     return figure;
   }
   std::vector<std::string> fits;

@@ -12,7 +12,7 @@ constexpr const char* kSpec = R"vl({
   "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
   "description": @TITLE@,
   "usermeta": {"columns": 2, "side": 110, "below": 760, "narrow": {"columns": 1}},
-  "params": [{"name": "ink", "value": "#333333"}],
+  "params": @PARAMS@,
   "datasets": @DATASETS@,
   "columns": 2, "spacing": 30,
   "resolve": {"scale": {"color": "independent", "shape": "independent"}},
@@ -38,20 +38,23 @@ constexpr const char* kSpec = R"vl({
      ]},
     {"width": 380, "height": 260,
      "encoding": {
-       "x": {"type": "quantitative", "title": "exponent without the cell", "scale": {"zero": false, "nice": true, "padding": 12}, "axis": {"tickCount": 5, "format": "~g"}},
-       "y": {"type": "quantitative", "title": "rate ratio without the cell", "scale": {"zero": false, "nice": true, "padding": 12}, "axis": {"tickCount": 5, "format": "~g"}}},
+       "x": {"type": "quantitative", "title": "exponent without the cell", "scale": {"zero": false, "nice": false, "domain": @EXPONENTS@}, "axis": {"tickCount": 4, "format": @EXPONENT_FORMAT@, "labelOverlap": true, "labelSeparation": 6}},
+       "y": {"type": "quantitative", "title": "rate ratio without the cell", "scale": {"zero": false, "nice": false, "domain": @RATIOS@}, "axis": {"tickCount": 5, "format": @RATIO_FORMAT@}}},
      "layer": [
        {"data": {"name": "interval"},
-        "mark": {"type": "rect", "opacity": 0.12, "color": {"expr": "ink"}},
+        "mark": {"type": "rect", "opacity": 0.12, "color": {"expr": "ink"}, "clip": true},
         "encoding": {"x": {"field": "exponent_low"}, "x2": {"field": "exponent_high"}, "y": {"field": "ratio_low"}, "y2": {"field": "ratio_high"}}},
-       {"data": {"name": "all"},
-        "mark": {"type": "point", "shape": "M-1,-1L1,1M-1,1L1,-1", "size": 120, "strokeWidth": 2.2, "opacity": 1, "color": {"expr": "ink"}},
-        "encoding": {"x": {"field": "exponent"}, "y": {"field": "ratio"}}},
        {"name": "without", "data": {"name": "without"},
         "mark": {"type": "point", "size": 60, "strokeWidth": 1.8, "opacity": 0.9},
         "encoding": {"x": {"field": "exponent"}, "y": {"field": "ratio"}, "color": @COLOR@, "shape": @SHAPE@,
           "tooltip": [{"field": "cell", "title": "without"}, {"field": "exponent", "title": "exponent", "format": ".5f"}, {"field": "ratio", "title": "ratio", "format": ".3f"},
             {"field": "z", "title": "from the other cells, robust deviations", "format": ".2f"}, {"field": "run", "title": "run"}]}},
+       {"data": {"name": "all"},
+        "mark": {"type": "point", "shape": "M-1,-1L1,1M-1,1L1,-1", "size": 120, "strokeWidth": 2.2, "opacity": 1, "color": {"expr": "ink"}},
+        "encoding": {"x": {"field": "exponent"}, "y": {"field": "ratio"}}},
+       {"data": {"name": "without"}, "transform": [{"filter": "datum.label !== ''"}],
+        "mark": {"type": "text", "fontSize": 10, "dy": -11, "stroke": {"expr": "page"}, "strokeWidth": 3},
+        "encoding": {"x": {"field": "exponent"}, "y": {"field": "ratio"}, "text": {"field": "label"}}},
        {"data": {"name": "without"}, "transform": [{"filter": "datum.label !== ''"}],
         "mark": {"type": "text", "fontSize": 10, "dy": -11, "color": {"expr": "ink"}},
         "encoding": {"x": {"field": "exponent"}, "y": {"field": "ratio"}, "text": {"field": "label"}}}
@@ -117,6 +120,25 @@ void add_law(const LawConclusion& law, Figure& figure) {
                           {"ratio_high", law.ratio->high}});
 }
 
+// Ends of an axis that holds what the law is without each cell.
+Json shift_domain(const Figure& figure, const char* key) {
+  double low = INFINITY, high = -INFINITY;
+  for (const FigureRow& row : figure.rows) {
+    if (row.kind != "without" && row.kind != "all") continue;
+    low = std::min(low, row.values.at(key).as_double());
+    high = std::max(high, row.values.at(key).as_double());
+  }
+  if (!(high >= low)) return Json::array({0, 1});
+  const double room = std::max(0.18 * (high - low), 1e-3 * std::abs(high));
+  return Json::array({low - room, high + room});
+}
+
+// As many decimals as tell the ticks of a range apart.
+std::string tick_format(const Json& domain) {
+  const double range = domain.items()[1].as_double() - domain.items()[0].as_double();
+  return fmt::format(".{:.0f}f", std::max(0.0, std::ceil(-std::log10(range / 5))));
+}
+
 // Without a law that touches there is the first field only.
 void draw_influence(const FigureInput& in, bool with_law, Figure& figure) {
   double most = 0.5;
@@ -124,7 +146,12 @@ void draw_influence(const FigureInput& in, bool with_law, Figure& figure) {
     if (row.kind == "excess")
       most = std::max(most, std::abs(row.values.at("excess_percent").as_double()));
   std::vector<std::string> models = models_of(in.cells);
-  FigureValues values = model_values(models);
+  FigureValues values = model_values(models, 0.5);
+  const Json exponents = shift_domain(figure, "exponent"), ratios = shift_domain(figure, "ratio");
+  values.emplace_back("EXPONENTS", exponents);
+  values.emplace_back("RATIOS", ratios);
+  values.emplace_back("EXPONENT_FORMAT", tick_format(exponents));
+  values.emplace_back("RATIO_FORMAT", tick_format(ratios));
   std::reverse(models.begin(), models.end());
   values.emplace_back("LARGEST_FIRST", Json(models));
   values.emplace_back("EXCESS", Json::array({-most, most}));
@@ -142,7 +169,7 @@ Figure influence_figure(const FigureInput& in) {
   figure.title = "Residuals and influence";
   add_excess(in, figure);
   if (figure.rows.empty()) {
-    figure.waits = "Residuals and influence of the cells wait for a law.";
+    figure.waits = waits_for_law(in, "Residuals and influence of the cells wait for a law");
     return figure;
   }
   const LawConclusion& law = in.conclusions.law;
@@ -153,11 +180,12 @@ Figure influence_figure(const FigureInput& in) {
   }
   figure.reading =
       "Cells on the law are near 0 %; a cell that alone moves the law is a reason to look at it.";
-  figure.caption = "Left: loss above the law in percent; an exclamation mark: flagged.";
+  figure.caption = "Colours: loss above the law in percent; an exclamation mark: flagged.";
   if (with_law)
     figure.caption +=
-        " Right: exponent and ratio of the rates if one cell is left out; the cross is the law of "
-        "all cells, the grey field its 95 % intervals; the cells that move it most are named.";
+        " Marks: exponent and ratio of the rates if one cell is left out; the cross is the law of "
+        "all cells, grey what lies within its 95 % intervals; the cells that move it most are "
+        "named.";
   draw_influence(in, with_law, figure);
   return figure;
 }

@@ -5,17 +5,19 @@
 
 #include "base/text.h"
 #include "study/figure.h"
+#include "study/figure_labels.h"
 
 namespace nfscale {
 namespace {
 
-// The dashed law lies under the solid one, so that its dashes show where nothing was measured. In a
-// narrow page only the ends of the curves are labelled.
+// The dashed law lies under the solid one, so that its dashes show where nothing was measured.
+// Labels stand below cells on the law, where nothing else is, and above the others; in a narrow
+// page only the ends of the curves have one.
 constexpr const char* kSpec = R"vl({
   "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
   "description": @TITLE@,
   "width": "container", "height": 440,
-  "params": [{"name": "ink", "value": "#333333"}],
+  "params": @PARAMS@,
   "datasets": @DATASETS@,
   "encoding": {
     "x": @COMPUTE@,
@@ -53,11 +55,12 @@ constexpr const char* kSpec = R"vl({
          {"field": "trials", "title": "trials"}, {"field": "certified", "title": "certified"},
          {"field": "excess_percent", "title": "above the law, %", "format": ".2f"},
          {"field": "note", "title": "note"}, {"field": "run", "title": "run"}]}},
-    {"data": {"name": "cell"},
-     "mark": {"type": "text", "dx": 8, "dy": -8, "fontSize": 10, "align": "left"},
-     "encoding": {"y": {"field": "loss"}, "text": {"field": "epochs", "type": "quantitative", "format": "~g"},
-                  "color": @COLOR@,
-                  "opacity": {"condition": {"test": "width >= 640 || datum.end", "value": 1}, "value": 0}}},
+    {"data": {"name": "cell"}, "transform": [{"calculate": @PLACE@, "as": "place"}, {"filter": "datum.place >= 0"}],
+     "mark": @LABEL_HALO@,
+     "encoding": {"y": {"field": "loss"}, "text": {"field": "epochs", "type": "quantitative", "format": "~g"}}},
+    {"data": {"name": "cell"}, "transform": [{"calculate": @PLACE@, "as": "place"}, {"filter": "datum.place >= 0"}],
+     "mark": @LABEL@,
+     "encoding": {"y": {"field": "loss"}, "text": {"field": "epochs", "type": "quantitative", "format": "~g"}, "color": @COLOR@}},
     {"name": "touch", "data": {"name": "touch"},
      "mark": {"type": "point", "shape": "M-1,-1L1,1M-1,1L1,-1", "size": 80, "strokeWidth": 2.2, "opacity": 1, "color": {"expr": "ink"}},
      "encoding": {"y": {"field": "loss"},
@@ -74,7 +77,7 @@ constexpr const char* kSpec = R"vl({
          {"field": "low95", "title": "95 % from", "format": ".5g"}, {"field": "high95", "title": "to", "format": ".5g"},
          {"field": "observed", "title": "observed, nats", "format": ".5g"},
          {"field": "sealed_at", "title": "sealed"}, {"field": "seal", "title": "seal"}, {"field": "run", "title": "run"}]}},
-    {"data": {"name": "prediction"},
+    {"data": {"name": "prediction"}, "transform": [{"filter": "datum.number === 1"}],
      "mark": {"type": "text", "dy": -10, "fontSize": 10, "baseline": "bottom", "color": {"expr": "ink"}},
      "encoding": {"y": {"field": "high95"}, "text": {"field": "cell"}}},
     {"data": {"name": "prediction"}, "transform": [{"filter": "isValid(datum.observed)"}],
@@ -88,16 +91,8 @@ bool shown(const FigureInput& in, const CellRow& c) {
 }
 
 void add_cells(const FigureInput& in, Figure& figure) {
-  std::map<std::string, std::pair<double, double>> ends;  // epochs, by model
   for (const CellRow& c : in.cells) {
     if (!shown(in, c)) continue;
-    const auto [at, fresh] = ends.try_emplace(c.model, c.epochs, c.epochs);
-    at->second.first = std::min(at->second.first, c.epochs);
-    at->second.second = std::max(at->second.second, c.epochs);
-  }
-  for (const CellRow& c : in.cells) {
-    if (!shown(in, c)) continue;
-    const auto& [first, last] = ends.at(c.model);
     figure.add("cell", {{"cell", c.cell},
                         {"model", c.model},
                         {"epochs", c.epochs},
@@ -111,7 +106,6 @@ void add_cells(const FigureInput& in, Figure& figure) {
                         {"near", c.near.value_or(false)},
                         {"excess", maybe(c.excess)},
                         {"excess_percent", maybe(100 * std::expm1(c.excess))},
-                        {"end", c.epochs == first || c.epochs == last},
                         {"note", c.reason},
                         {"run", in.run(c.cell)}});
   }
@@ -176,7 +170,8 @@ std::string caption_of(const FigureInput& in, const Figure& figure) {
       return row.kind == kind && (!flag || row.values.at(flag).as_bool());
     });
   };
-  std::vector<std::string> parts = {"Numbers beside the marks are epochs."};
+  std::vector<std::string> parts = {
+      "Numbers beside the marks are epochs, where there is room for them."};
   const LawConclusion& law = in.conclusions.law;
   if (any("law", nullptr))
     parts.push_back(law.low.empty()
@@ -191,9 +186,37 @@ std::string caption_of(const FigureInput& in, const Figure& figure) {
   if (any("prediction", nullptr))
     parts.push_back(
         "Bars: predictions, 50 % thick and 95 % thin, with a star for what was observed.");
-  parts.push_back(fmt::format("Losses are means over the {} held-out images of {}.",
-                              in.heldout_examples, in.heldout));
+  parts.push_back(fmt::format("Losses are means over {} held-out images{}.", in.heldout_examples,
+                              in.heldout.empty() ? "" : " of " + in.heldout));
   return join(parts, " ");
+}
+
+// In a narrow page only the ends of the curves have labels.
+std::string places_of(const Figure& figure, const LogRange& x, const LogRange& y) {
+  std::map<std::string, std::map<double, Spot>> curves;      // by model and compute
+  std::map<std::string, std::map<double, LabelledMark>> on;  // by model and epochs
+  for (const FigureRow& row : figure.rows) {
+    if (row.kind != "law" && row.kind != "cell") continue;
+    const bool cell = row.kind == "cell";
+    const double compute = row.values.at("compute").as_double();
+    const Spot at = {x.share(compute), y.share(row.values.at(cell ? "loss" : "law").as_double())};
+    const std::string model = cell ? row.values.at("model").as_string() : "";
+    curves[model][compute] = at;
+    if (!cell) continue;
+    const double epochs = row.values.at("epochs").as_double();
+    on[model][epochs] = {row.values.at("cell").as_string(), fmt::format("{:g}", epochs), at, false};
+  }
+  std::vector<LabelledMark> marks;
+  for (auto& [model, cells] : on) {
+    cells.begin()->second.narrow = cells.rbegin()->second.narrow = true;
+    for (const auto& [epochs, mark] : cells) marks.push_back(mark);
+  }
+  std::vector<std::vector<Spot>> lines;
+  for (const auto& [model, curve] : curves) {
+    lines.emplace_back();
+    for (const auto& [compute, spot] : curve) lines.back().push_back(spot);
+  }
+  return label_places("cell", marks, lines);
 }
 
 void draw_loss(const FigureInput& in, Figure& figure) {
@@ -211,6 +234,11 @@ void draw_loss(const FigureInput& in, Figure& figure) {
   y.widen(0.07);
   FigureValues values = model_values(models_of(in.cells));
   for (const auto& v : compute_values(in, x.low, x.high)) values.push_back(v);
+  Json label = label_mark("datum.place");
+  values.emplace_back("PLACE", places_of(figure, x, y));
+  values.emplace_back("LABEL", label);
+  label.set("stroke", Json::object({{"expr", "page"}}));
+  values.emplace_back("LABEL_HALO", label.set("strokeWidth", 3));
   values.emplace_back("YTITLE",
                       fmt::format("held-out loss, nats ({} images)", in.heldout_examples));
   values.emplace_back("YDOMAIN", y.domain());

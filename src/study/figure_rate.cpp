@@ -14,7 +14,7 @@ constexpr const char* kRateSpec = R"vl({
   "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
   "description": @TITLE@,
   "width": "container", "height": 380,
-  "params": [{"name": "ink", "value": "#333333"}],
+  "params": @PARAMS@,
   "datasets": @DATASETS@,
   "encoding": {
     "x": {"field": "x", "type": "quantitative", "title": "epochs",
@@ -29,10 +29,10 @@ constexpr const char* kRateSpec = R"vl({
      "mark": {"type": "line", "strokeWidth": 1.4, "opacity": 0.85, "clip": true},
      "encoding": {"y": {"field": "lr"}, "color": @COLOR@}},
     {"data": {"name": "cell"}, "transform": [{"calculate": @PLACE@, "as": "x"}],
-     "mark": {"type": "rule", "strokeWidth": 4, "opacity": 0.3},
+     "mark": {"type": "rule", "strokeWidth": {"expr": "page_width < 600 ? 3 : 4"}, "opacity": 0.3},
      "encoding": {"y": {"field": "below"}, "y2": {"field": "above"}, "color": @COLOR@}},
     {"name": "cell", "data": {"name": "cell"}, "transform": [{"calculate": @PLACE@, "as": "x"}],
-     "mark": {"type": "point", "size": 70, "strokeWidth": 2, "opacity": 1},
+     "mark": {"type": "point", "size": {"expr": "page_width < 600 ? 28 : 70"}, "strokeWidth": {"expr": "page_width < 600 ? 1.4 : 2"}, "opacity": 1},
      "encoding": {
        "y": {"field": "lr"}, "color": @COLOR@, "shape": @SHAPE@,
        "fill": {"condition": {"test": "!datum.certified", "value": "transparent"},
@@ -53,15 +53,15 @@ constexpr const char* kRateSpec = R"vl({
 constexpr const char* kCurvesSpec = R"vl({
   "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
   "description": @TITLE@,
-  "usermeta": {"columns": @COLUMNS@, "side": 48, "below": 760,
-    "narrow": {"columns": 2, "facet": {"field": "cell", "type": "nominal", "sort": @CELLS@, "title": null, "header": {"labelFontSize": 11, "labelPadding": 4}}}},
-  "params": [{"name": "ink", "value": "#333333"}],
+  "usermeta": {"columns": @COLUMNS@, "side": 50, "below": 760,
+    "narrow": {"columns": 2, "spacing": {"row": 26, "column": 46}, "facet": {"field": "cell", "type": "nominal", "sort": @CELLS@, "title": null, "header": {"labelFontSize": 11, "labelPadding": 4}}}},
+  "params": @PARAMS@,
   "datasets": @DATASETS@,
   "data": {"name": "curve"},
   "facet": {
-    "row": {"field": "model", "type": "nominal", "sort": @MODELS@, "title": null, "header": {"labelFontSize": 12, "labelOrient": "left"}},
+    "row": {"field": "model", "type": "nominal", "sort": @MODELS@, "title": null, "header": {"labelFontSize": 12, "labelOrient": "left", "labelPadding": 34}},
     "column": {"field": "epochs", "type": "ordinal", "title": "epochs", "header": {"labelFontSize": 12, "titleFontSize": 13, "format": "~g"}}},
-  "spacing": 14,
+  "spacing": {"row": 14, "column": 46}, "bounds": "flush",
   "resolve": {"scale": {"y": "independent"}},
   "spec": {
     "width": 110, "height": 86,
@@ -180,7 +180,7 @@ void draw_rates(const FigureInput& in, Figure& figure) {
   FigureValues values = model_values(models);
   values.emplace_back("PLACE",
                       fmt::format("datum.epochs * pow(2, {:.4g} * (indexof({}, datum.model) - {}))",
-                                  std::min(0.1, 0.6 / static_cast<double>(models.size())),
+                                  std::min(0.13, 0.8 / static_cast<double>(models.size())),
                                   Json(models).dump(), static_cast<double>(models.size() - 1) / 2));
   values.emplace_back("XDOMAIN", Json::array({x.low / 1.4, x.high * 1.4}));
   values.emplace_back("YDOMAIN", Json::array({y.low / 1.25, y.high * 1.25}));

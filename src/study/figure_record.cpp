@@ -13,7 +13,7 @@ constexpr const char* kSpec = R"vl({
   "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
   "description": @TITLE@,
   "width": "container", "height": 400,
-  "params": [{"name": "ink", "value": "#333333"}],
+  "params": @PARAMS@,
   "datasets": @DATASETS@,
   "encoding": {
     "x": {"field": "observed", "type": "quantitative", "title": "observed loss, nats",
@@ -33,7 +33,7 @@ constexpr const char* kSpec = R"vl({
      "encoding": {"y": {"field": "predicted"}, "color": @COLOR@,
        "shape": {"field": "series", "type": "nominal", "title": null,
                  "scale": {"domain": @SERIES@, "range": ["square", "circle", "diamond", "cross"]},
-                 "legend": {"orient": "top", "columns": {"expr": "max(1, floor(width / 190))"}, "symbolStrokeColor": {"expr": "ink"}}},
+                 "legend": {"orient": "top", "columns": {"expr": "max(1, floor((page_width - 60) / 190))"}, "symbolStrokeColor": {"expr": "ink"}}},
        "tooltip": [{"field": "cell", "title": "cell"}, {"field": "series", "title": "law"},
          {"field": "predicted", "title": "predicted, nats", "format": ".5g"}, {"field": "low", "title": "95 % from", "format": ".5g"},
          {"field": "high", "title": "to", "format": ".5g"}, {"field": "observed", "title": "observed, nats", "format": ".5g"},
@@ -70,15 +70,15 @@ std::string caption_of(const FigureInput& in, size_t sealed) {
     std::string part = fmt::format(
         "Fitted below 1/{:g} of the largest compute ({} cells): {} cells above were predicted "
         "within {:.2g} % (root mean square), on average {:.2g} % too {}",
-        r.cut, r.fitted, r.scored, 100 * r.rms, 100 * std::abs(r.bias),
+        r.cut, r.fitted, r.scored, 100 * std::expm1(r.rms), 100 * std::abs(std::expm1(r.bias)),
         r.bias < 0 ? "low" : "high");
     if (std::isfinite(r.inside95))
       part += fmt::format(", {:.0f} % inside their interval", 100 * r.inside95);
     if (std::isfinite(r.naive_rms))
-      part += fmt::format("; the naive forecast: {:.2g} %", 100 * r.naive_rms);
+      part += fmt::format("; the naive forecast: {:.2g} %", 100 * std::expm1(r.naive_rms));
     parts.push_back(part + ".");
   }
-  if (sealed) parts.push_back(fmt::format("{} predictions have their outcome.", sealed));
+  if (sealed) parts.push_back(fmt::format("Predictions with an outcome: {}.", sealed));
   return join(parts, " ");
 }
 
@@ -91,7 +91,13 @@ void draw_record(const FigureInput& in, Figure& figure) {
     const std::string name = row.values.at("series").as_string();
     if (std::find(series.begin(), series.end(), name) == series.end()) series.push_back(name);
   }
-  range.widen(0.15);
+  // Intervals too, but not to where the marks would crowd.
+  const LogRange marks = range;
+  for (const FigureRow& row : figure.rows)
+    for (const char* end : {"low", "high"})
+      if (const Json& v = row.values.at(end); v.is_number())
+        range.include(std::clamp(v.as_double(), marks.low / 1.25, marks.high * 1.25));
+  range.widen(0.12);
   Json diagonal = Json::array();
   for (const double v : {range.low, range.high})
     diagonal.push(Json::object({{"observed", v}, {"predicted", v}}));
@@ -126,9 +132,9 @@ Figure record_figure(const FigureInput& in) {
               p.interval95, *p.observed, figure);
   }
   if (figure.rows.empty()) {
-    figure.waits =
-        "Predicted against observed waits for a law that can be fitted to the cheap cells alone, "
-        "or for a sealed prediction with its outcome.";
+    figure.waits = waits_for_law(in,
+                                 "Predicted against observed waits for a law of the cheap cells "
+                                 "alone, or for a sealed prediction with its outcome");
     return figure;
   }
   figure.reading =

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "study/figure_labels.h"
 #include "study/test_results.h"
 
 namespace nfscale {
@@ -69,6 +70,30 @@ TEST(Figure, TheLawIsThatOfTheConclusions) {
   const Figure& growth = find(m.results.figures, "figure5-growth");
   EXPECT_EQ(rows_of(growth, "touch"), law.law->touches.size());
   EXPECT_EQ(rows_of(growth, "optimum"), law.slices ? law.slices->optima.size() : 0);
+}
+
+TEST(Figure, ItsNumbersAreThoseOfTheFits) {
+  const Made m = made(false);
+  const Json& fit = m.results.fits.items().at(0);
+  ASSERT_EQ(fit.at("law").as_string(), "frontier");
+  const Figure& influence = find(m.results.figures, "figure6-influence");
+  for (const FigureRow& row : influence.rows) {
+    if (row.kind == "all") {
+      EXPECT_EQ(row.values.at("exponent"), fit.at("params").at("exponent"));
+      EXPECT_EQ(row.values.at("ratio"), fit.at("params").at("ratio"));
+    } else if (row.kind == "interval") {
+      EXPECT_EQ(row.values.at("exponent_low"), fit.at("interval").at("exponent").items()[0]);
+      EXPECT_EQ(row.values.at("ratio_high"), fit.at("interval").at("ratio").items()[1]);
+    }
+  }
+  EXPECT_EQ(rows_of(influence, "interval"), 1u);
+}
+
+TEST(Figure, LabelsThatHaveNoPlaceAreLeftOut) {
+  std::vector<LabelledMark> crowd(40, {"id", "label", {0.5, 0.5}});
+  EXPECT_NE(label_places("id", crowd, {}).find("-1"), std::string::npos);
+  const std::string one = label_places("id", {{"id", "label", {0.5, 0.5}}}, {});
+  EXPECT_EQ(one, "(page_width < 800 ? [0] : [0])[indexof([\"id\"], datum.id)]");
 }
 
 TEST(Figure, EveryCellAndTrialLeadsToItsRun) {

@@ -54,6 +54,9 @@ std::string question(const Study& study, const StudyView& view, const StudyResul
 std::string title_of(const std::string& verdict) {
   static const std::map<std::string, std::string> kTitles = {
       {"law", "The law"},
+      {"budgets", "Best epoch budget of each model"},
+      {"record", "How well this method predicts here"},
+      {"noise", "Noise"},
       {"optimum", "Best model and epochs"},
       {"same-rate", "Do size and epochs grow at the same rate?"},
       {"learning-rate", "Learning rate"},
@@ -171,7 +174,8 @@ std::string report_html(const Study& study, const Grid& grid, const StudyView& v
   std::string out = head(study) + question(study, view, r) + verdicts(r) + figures(r) +
                     tables(study, grid, view, r) + limits(r);
   if (!vega_script().empty())
-    out += fold("Licence of the drawing library", "<pre>" + html_text(vega_license()) + "</pre>");
+    out += "<details class=\"numbers\"><summary>Licence of the drawing library</summary>\n<pre>" +
+           html_text(vega_license()) + "</pre></details>\n";
   return out + "</main>\n" + scripts(r) + "</body></html>\n";
 }
 

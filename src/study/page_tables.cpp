@@ -50,6 +50,39 @@ std::string certificate_text(const std::string& ok) {
   return ok == "1" ? "holds" : ok == "0" ? "broken" : "";
 }
 
+struct Spent {
+  int trials = 0, again = 0;  // again: starts after the first
+  double hours = 0, wall_s = 0;
+  void operator+=(const Spent& other) {
+    trials += other.trials;
+    again += other.again;
+    hours += other.hours;
+    wall_s += other.wall_s;
+  }
+};
+
+// What came of a trial that was started; empty for the others.
+std::string outcome_of(const TrialView& t) {
+  if (t.state == "done") return t.repeat ? "noise" : "used";
+  if (t.state != "planned") return t.state;
+  return t.record.starts > 0 ? "failed" : "";
+}
+
+std::map<std::string, Spent> spent_by_outcome(const StudyView& view, const Csv& trials) {
+  std::map<std::string, Spent> spent;
+  const auto known = [](double v) { return v > 0 ? v : 0; };  // NaN where it is not
+  for (const TrialView& t : view.trials)
+    if (const std::string outcome = outcome_of(t); !outcome.empty())
+      spent[outcome] +=
+          {1, std::max(0, t.record.starts - 1), known(t.result ? t.result->device_hours : 0),
+           known(t.result ? t.result->wall_s : 0)};
+  for (size_t i = 0; i < trials.rows.size(); ++i)
+    if (trials.rows[i][trials.column("reason")] == "not in plan")
+      spent["lost"] += {1, 0, trials.number(i, trials.column("device_hours")).value_or(0),
+                        trials.number(i, trials.column("wall_s")).value_or(0)};
+  return spent;
+}
+
 }  // namespace
 
 void PageTable::add(std::vector<std::string> fields, std::string id) {
@@ -177,27 +210,6 @@ PageTable prediction_table(const StudyResults& r) {
 }
 
 PageTable cost_table(const StudyView& view, const Csv& trials) {
-  struct Sum {
-    int trials = 0, again = 0;
-    double hours = 0, wall = 0;
-    void operator+=(const Sum& other) {
-      trials += other.trials, again += other.again, hours += other.hours, wall += other.wall;
-    }
-  };
-  std::map<std::string, Sum> sums;
-  const auto add = [&](const std::string& name, double hours, double wall, int starts) {
-    sums[name] += {1, std::max(0, starts - 1), hours > 0 ? hours : 0, wall > 0 ? wall : 0};
-  };
-  for (const TrialView& t : view.trials) {
-    if (t.state == "planned" && t.record.starts == 0) continue;
-    const std::string name = t.state == "done" ? (t.repeat ? "noise" : "used") : t.state;
-    add(name == "planned" ? "failed" : name, t.result ? t.result->device_hours : 0,
-        t.result ? t.result->wall_s : 0, t.record.starts);
-  }
-  for (size_t i = 0; i < trials.rows.size(); ++i)
-    if (trials.rows[i][trials.column("reason")] == "not in plan")
-      add("lost", trials.number(i, trials.column("device_hours")).value_or(0),
-          trials.number(i, trials.column("wall_s")).value_or(0), 1);
   static const std::vector<std::pair<std::string, std::string>> kOutcomes = {
       {"used", "used"},
       {"noise", "noise (other seeds)"},
@@ -205,15 +217,16 @@ PageTable cost_table(const StudyView& view, const Csv& trials) {
       {"running", "running"},
       {"failed", "failed, to be repeated"},
       {"lost", "lost (the study changed)"}};
+  std::map<std::string, Spent> spent = spent_by_outcome(view, trials);
   PageTable table = {{"outcome", "trials", "device hours", "run time", "started again"}, {}};
-  const auto row = [&](const std::string& name, const Sum& s) {
+  const auto row = [&](const std::string& name, const Spent& s) {
     table.add({html_text(name), std::to_string(s.trials), short_number(s.hours, 4),
-               duration_text(s.wall), std::to_string(s.again)});
+               duration_text(s.wall_s), std::to_string(s.again)});
   };
-  Sum all;
+  Spent all;
   for (const auto& [key, name] : kOutcomes) {
-    row(name, sums[key]);
-    all += sums[key];
+    row(name, spent[key]);
+    all += spent[key];
   }
   row("all", all);
   return table;

@@ -9,7 +9,7 @@ const char* const kPageStyle = R"(
 body{margin:0;background:var(--page);color:var(--ink);font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 main{max-width:1080px;margin:0 auto;padding:1.2rem 1rem 3rem}
 h1{font-size:1.5rem;line-height:1.25;margin:.4rem 0 1rem}h2{font-size:1.15rem;margin:2rem 0 .4rem}
-a{color:var(--accent)}
+a{color:var(--accent)}p,li,h1{overflow-wrap:anywhere}
 .kind{color:var(--soft);font-size:.9rem}
 .law{font-size:1.12rem;background:var(--box);border-left:4px solid var(--accent);padding:.7rem .9rem;margin:1rem 0}
 .law p,.verdicts p{margin:0}
@@ -31,10 +31,10 @@ th{cursor:pointer;position:sticky;top:0;background:var(--page)}
 td.n{text-align:right;font-variant-numeric:tabular-nums}
 tr:target{background:var(--box);outline:2px solid var(--accent)}
 pre{white-space:pre-wrap;font-size:.75rem;color:var(--soft)}
-.vega-embed{width:100%}.vega-embed details summary{z-index:1}
+.vega-embed{width:100%}.figure.vega-embed.has-actions{padding-right:0}.vega-embed details summary{z-index:1}
 @media print{
   :root{--ink:#000;--soft:#444;--page:#fff;--box:#f4f4f4;--line:#bbb}
-  details::details-content{content-visibility:visible;display:block;height:auto}
+  details.fold::details-content{content-visibility:visible;display:block;height:auto}
   .vega-embed details,.vega-embed summary{display:none}
   main{max-width:none;padding:0}.scroll{overflow:visible;max-height:none}
   section,.law,.verdicts li{break-inside:avoid;page-break-inside:avoid}
@@ -42,9 +42,10 @@ pre{white-space:pre-wrap;font-size:.75rem;color:var(--soft)}
 }
 )";
 
-// Text and axes take the colour of the page, so nothing is drawn anew where it turns dark. A figure
-// that is folded away has no width of its own: all are drawn at the width of the page, the folded
-// ones when there is time. A specification of several panels says how they stand in a narrow page.
+// Text and axes take the colours of the page, so nothing is drawn anew where it turns dark. A
+// figure that is folded away has no width of its own: all are drawn at the width of the page, the
+// folded ones when there is time. A specification of several panels says how they stand in a narrow
+// page. Printing opens the folds, but not the long lists: numbers of figures and cells of verdicts.
 const char* const kPageScript = R"(
 const pageWidth = () => document.querySelector('.measure').clientWidth;
 const config = {background: 'transparent', font: 'system-ui, sans-serif',
@@ -57,7 +58,8 @@ const config = {background: 'transparent', font: 'system-ui, sans-serif',
   title: {color: 'currentColor'}};
 function fitted(name, width) {
   const spec = structuredClone(figures[name]), panels = spec.usermeta;
-  for (const p of spec.params) if (p.name === 'ink') p.value = 'currentColor';
+  const values = {ink: 'currentColor', page: 'Canvas', page_width: width};
+  for (const p of spec.params) p.value = values[p.name] ?? p.value;
   if (!panels) {
     spec.width = width;
     spec.autosize = {type: 'fit-x', contains: 'padding'};
@@ -95,7 +97,7 @@ document.querySelectorAll('details.fold').forEach(d => d.addEventListener('toggl
 const open = () => { for (let d = document.getElementById(decodeURIComponent(location.hash.slice(1))); d; d = d.parentElement) if (d.tagName === 'DETAILS') d.open = true; };
 addEventListener('hashchange', () => { open(); document.getElementById(decodeURIComponent(location.hash.slice(1)))?.scrollIntoView({block: 'center'}); });
 open();
-addEventListener('beforeprint', () => document.querySelectorAll('main details:not(.vega-embed details)').forEach(d => d.open = true));
+addEventListener('beforeprint', () => document.querySelectorAll('details.fold').forEach(d => d.open = true));
 document.querySelectorAll('th').forEach(th => th.addEventListener('click', () => {
   const body = th.closest('table').tBodies[0], i = th.cellIndex, up = th.dataset.up !== '1';
   const value = tr => { const t = tr.cells[i].textContent; return t !== '' && !isNaN(t) ? Number(t) : t; };

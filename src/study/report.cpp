@@ -48,16 +48,8 @@ ConcludeOptions conclude_options(const Study& study, const Grid& grid, const Stu
 }
 
 // What the way of measuring leaves open; what the laws leave open is said by the conclusions.
-std::vector<std::string> limits_of(const Study& study, const StudyView& view,
-                                   const Conclusions& conclusions) {
+std::vector<std::string> limits_of(const Study& study, const Conclusions& conclusions) {
   std::vector<std::string> limits = conclusions.limits;
-  limits.push_back(
-      "Rates were chosen by the same held-out loss that is reported, so the best of a few noisy "
-      "runs looks slightly better than it is.");
-  if (view.by_hours)
-    limits.push_back(
-        "Device hours are those of this machine and this program; another device, or a faster "
-        "program, moves the models against each other.");
   if (study.repeats < 2 && !study.sigma)
     limits.push_back("The noise is known from one repeat at most.");
   return limits;
@@ -115,7 +107,7 @@ StudyResults results_of(const Study& study, const Grid& grid, const StudyView& v
   r.predictions = std::move(predictions);
   r.conclusions = conclude(r.cells, conclude_options(study, grid, view));
   r.fits = fits_json(r.conclusions, r.cells, hash64(csv_text(cells_table(r.cells))));
-  r.limits = limits_of(study, view, r.conclusions);
+  r.limits = limits_of(study, r.conclusions);
   r.figures = all_figures(figure_input(grid, view, r));
   return r;
 }

@@ -89,7 +89,9 @@ TEST(Report, AHalfFinishedStudySaysWhatItWaitsFor) {
 }
 
 TEST(Report, FigureTwoComesFirst) {
-  Made m = made(false, {sealed(2.34), sealed({})});
+  Prediction second = sealed({});
+  second.number = 2;
+  Made m = made(false, {sealed(2.34), second});
   FigureInput in = input_of(m);
   in.finetuned = invented_finetuned();
   m.results.figures[0] = finetuned_figure(in);

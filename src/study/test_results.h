@@ -17,18 +17,8 @@ struct Made {
   StudyResults results;
 };
 
-inline Made made(bool half, std::vector<Prediction> predictions = {}) {
-  Made m;
-  m.study.name = "t";
-  m.study.question = "Is <this> escaped & \"safe\" </script>?";
-  m.study.bootstrap = 100;
-  m.grid.data = {.examples = 1000,
-                 .heldout_examples = 100,
-                 .classes = 1000,
-                 .train_fingerprint = "a",
-                 .heldout_fingerprint = "b"};
-  m.grid.lr_start = 1.6;
-  SearchSettings settings;
+// The cells of the law on its anti-diagonals, for the study and for its search.
+inline std::vector<SearchCell> add_cells(Made& m) {
   std::vector<SearchCell> cells;
   for (int wave = 0; wave < 11; ++wave)
     for (int i = 0; i < 6; ++i) {
@@ -48,25 +38,41 @@ inline Made made(bool half, std::vector<Prediction> predictions = {}) {
       cells.push_back({.i = i, .j = j, .cost = law::hours(i, epochs)});
       m.view.hours.push_back(cells.back().cost);
     }
+  return cells;
+}
+
+inline void add_trial(Made& m, const Wanted& w, SearchCell& c) {
+  const double lr = 1.6 * std::exp2(w.k);
+  c.losses[w.k] = law::loss(c.i, law::kEpochs[static_cast<size_t>(c.j)], lr);
+  TrialView t;
+  t.trial.cell = w.cell;
+  t.trial.lr = lr;
+  t.trial.lr_index = w.k;
+  t.trial.run_id = run_id(m.grid.cells[w.cell], lr, 0, "0123456789");
+  t.state = std::isinf(c.losses[w.k]) ? "diverged" : "done";
+  t.result = TrialResult();
+  t.result->loss = c.losses[w.k];
+  m.view.trials.push_back(t);
+}
+
+inline Made made(bool half, std::vector<Prediction> predictions = {}) {
+  Made m;
+  m.study.name = "t";
+  m.study.question = "Is <this> escaped & \"safe\" </script>?";
+  m.study.bootstrap = 100;
+  m.grid.data = {.examples = 1000,
+                 .heldout_examples = 100,
+                 .classes = 1000,
+                 .train_fingerprint = "a",
+                 .heldout_fingerprint = "b"};
+  m.grid.lr_start = 1.6;
   m.view.by_hours = true;
+  std::vector<SearchCell> cells = add_cells(m);
   for (int round = 0; round < (half ? 4 : 100); ++round) {
-    m.view.search = search(settings, cells);
-    for (const Wanted& w : m.view.search.next) {
-      SearchCell& c = cells[w.cell];
-      const double lr = 1.6 * std::exp2(w.k);
-      c.losses[w.k] = law::loss(c.i, law::kEpochs[static_cast<size_t>(c.j)], lr);
-      TrialView t;
-      t.trial.cell = w.cell;
-      t.trial.lr = lr;
-      t.trial.lr_index = w.k;
-      t.trial.run_id = run_id(m.grid.cells[w.cell], lr, 0, "0123456789");
-      t.state = std::isinf(c.losses[w.k]) ? "diverged" : "done";
-      t.result = TrialResult();
-      t.result->loss = c.losses[w.k];
-      m.view.trials.push_back(t);
-    }
+    m.view.search = search(SearchSettings(), cells);
+    for (const Wanted& w : m.view.search.next) add_trial(m, w, cells[w.cell]);
   }
-  m.view.search = search(settings, cells);
+  m.view.search = search(SearchSettings(), cells);
   m.results = results_of(m.study, m.grid, m.view, StoreState(), std::move(predictions));
   return m;
 }

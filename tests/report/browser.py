@@ -140,8 +140,8 @@ def look(browser, page, width, scheme, screenshots):
         wrong.append(f"the page is {wide} px wide in a window of {width}")
     if screenshots:
         for f in figures:
-            box = browser.value(f"(() => {{ const r = document.getElementById('{f['name']}').getBoundingClientRect();"
-                                "return [r.x + scrollX, r.y + scrollY, r.width, r.height]; })()")
+            box = browser.value(f"(() => {{ const s = document.getElementById('{f['name']}'), top = s.getBoundingClientRect().y;"
+                                f"return [0, top + scrollY, {width}, s.querySelector('.numbers').getBoundingClientRect().y - top]; }})()")
             shot(browser, width, box[3], screenshots / f"{page.stem}-{scheme}-{width}-{f['name']}.png", box)
     return wrong + list(dict.fromkeys(trouble(browser.events, page))), len(figures)
 
