@@ -137,11 +137,14 @@ std::string hours_text(const Study& study, const Plan& plan, std::time_t now) {
   if (!plan.device_hours)
     return "hours are known after the first trial; `nfscale bench step` measures this machine "
            "before\n";
+  const std::string left = *plan.left_s > 0
+                               ? "what is left ends about " + clock_text(now, *plan.left_s)
+                               : "nothing is left to do";
   return fmt::format(
       "{:.3g} device hours ({} operations a second of a device, measured by {} trials), {} with {} "
-      "at a time; what is left ends about {}\n",
+      "at a time; {}\n",
       *plan.device_hours, count_text(plan.speed.value_or(0)), plan.measured,
-      duration_text(*plan.wall_s), study.slots, clock_text(now, *plan.left_s));
+      duration_text(*plan.wall_s), study.slots, left);
 }
 
 // Where the compute goes, and how far half of it would lead.

@@ -31,7 +31,13 @@ TEST(Plan, HoursFollowFromTheTrialsThatRan) {
   EXPECT_DOUBLE_EQ(*plan.wall_s, hours * 1800);  // two at a time
   EXPECT_EQ(plan.measured, executor.started.size());
   EXPECT_EQ(plan.left_s, 0.0);
-  EXPECT_NE(plan_text(bench.study, bench.grid, plan, 0).find("ends about"), std::string::npos);
+  const auto says = [&](const Plan& p, const char* words) {
+    return plan_text(bench.study, bench.grid, p, 0).find(words) != std::string::npos;
+  };
+  EXPECT_TRUE(says(plan, "nothing is left to do"));
+  Plan half = plan;
+  half.left_s = 3600;
+  EXPECT_TRUE(says(half, "what is left ends about "));
 }
 
 TEST(Plan, TargetsCountAndAreQuestionedFarBeyondTheGrid) {

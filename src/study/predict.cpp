@@ -21,6 +21,10 @@ Bounds bounds_of(const Json& json) {
   return {end(0, -INFINITY), end(1, INFINITY)};
 }
 
+std::string hash_text(uint64_t hash) {
+  return fmt::format("{:016x}", hash);
+}
+
 Json number_or_null(double v) {
   return std::isfinite(v) ? Json(v) : Json();
 }
@@ -177,6 +181,12 @@ CellRow without_results(const CellRow& row) {
   return bare;
 }
 
+// "1.20 % too low", of ln(predicted / observed).
+std::string off_text(double error) {
+  return fmt::format("{:.2f} % too {}", std::abs(100 * std::expm1(error)),
+                     error < 0 ? "low" : "high");
+}
+
 constexpr const char* kHeldOut = "held out for scoring";
 
 // A forecast as a prediction that is not sealed.
@@ -253,21 +263,22 @@ Conclusions conclude_study(const Study& study, const Grid& grid, const StudyView
   return conclusions;
 }
 
-std::string input_hash_of(const Study& study, const Grid& grid, const StudyView& view) {
+uint64_t input_hash_of(const Study& study, const Grid& grid, const StudyView& view) {
   std::vector<CellRow> cells = cell_rows(study, grid, view);
   std::vector<size_t> held = held_out(study, view.by_hours, cells);
   for (auto i = held.rbegin(); i != held.rend(); ++i)
     cells.erase(cells.begin() + static_cast<ptrdiff_t>(*i));
-  return fmt::format("{:016x}", hash64(csv_text(cells_table(cells))));
+  return hash64(csv_text(cells_table(cells)));
 }
 
 std::vector<size_t> due_targets(const Study& study, const Grid& grid, const StoreState& store,
-                                const std::string& input_hash) {
+                                uint64_t input_hash) {
   std::vector<size_t> due;
   for (size_t i = 0; i < grid.targets.size(); ++i)
     if (std::none_of(store.sealed.begin(), store.sealed.end(), [&](const SealedRecord& record) {
           const Json* input = record.prediction.find("input_hash");
-          return input && *input == Json(input_hash) && sealed_trial(study, grid, i, record);
+          return input && *input == Json(hash_text(input_hash)) &&
+                 sealed_trial(study, grid, i, record);
         }))
       due.push_back(i);
   return due;
@@ -279,7 +290,7 @@ std::vector<Prediction> new_predictions(const Study& study, const Grid& grid, co
                                         const std::vector<size_t>& targets,
                                         const std::string& now) {
   std::vector<Prediction> list;
-  const std::string input_hash = input_hash_of(study, grid, view);
+  const std::string input_hash = hash_text(input_hash_of(study, grid, view));
   for (const size_t i : targets) {
     const Cell& target = grid.targets[i];
     const CellForecast* forecast = forecast_of(conclusions, target.name);
@@ -322,7 +333,7 @@ std::vector<Prediction> predictions_of(const Study& study, const Grid& grid, con
                                        const StoreState& store, const std::vector<CellRow>& cells,
                                        const Conclusions& conclusions) {
   std::vector<Prediction> list = sealed_predictions(study, store);
-  const std::string input_hash = input_hash_of(study, grid, view);
+  const std::string input_hash = hash_text(input_hash_of(study, grid, view));
   for (size_t i = 0; i < grid.targets.size(); ++i) {
     const CellForecast* forecast = forecast_of(conclusions, grid.targets[i].name);
     const bool sealed = std::any_of(
@@ -371,10 +382,9 @@ std::string prediction_line(const Prediction& p) {
                                  p.number > 1 ? fmt::format("{} {}", p.kind, p.number) : p.kind,
                                  p.loss, p.interval95.low, p.interval95.high);
   if (p.observed)
-    line += fmt::format("; observed {:.4f}, {} it ({:+.2f} %)", *p.observed,
-                        *p.inside95 ? "inside" : "outside", 100 * std::expm1(*p.error));
-  if (p.naive_error)
-    line += fmt::format(", the naive forecast {:+.2f} %", 100 * std::expm1(*p.naive_error));
+    line += fmt::format("; observed {:.4f}, {} it: predicted {}", *p.observed,
+                        *p.inside95 ? "inside" : "outside", off_text(*p.error));
+  if (p.naive_error) line += fmt::format(" (naive forecast: {})", off_text(*p.naive_error));
   if (p.seal.empty()) return line;
   return line + fmt::format("; {} {}", p.seal_holds ? "sealed" : "THE SEAL IS BROKEN:", p.seal);
 }

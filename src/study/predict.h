@@ -48,12 +48,12 @@ Conclusions conclude_study(const Study& study, const Grid& grid, const StudyView
                            std::vector<CellRow>& cells, int draws);
 
 // Of the rows of cells.csv that fits may use, before a law has marked them: what is sealed does not
-// depend on how a later version draws its conclusions.
-std::string input_hash_of(const Study& study, const Grid& grid, const StudyView& view);
+// depend on how a later version draws its conclusions. Also that of fits.json.
+uint64_t input_hash_of(const Study& study, const Grid& grid, const StudyView& view);
 
 // Targets (places in Grid::targets) without a prediction from these cells for today's recipe.
 std::vector<size_t> due_targets(const Study& study, const Grid& grid, const StoreState& store,
-                                const std::string& input_hash);
+                                uint64_t input_hash);
 
 // Those of the targets that have a forecast, ready to be sealed.
 std::vector<Prediction> new_predictions(const Study& study, const Grid& grid, const StudyView& view,

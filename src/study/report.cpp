@@ -80,7 +80,7 @@ StudyResults results_of(const Study& study, const Grid& grid, const StudyView& v
   r.conclusions = conclude_study(study, grid, view, r.cells, static_cast<int>(study.bootstrap));
   r.predictions = predictions_of(study, grid, view, store, r.cells, r.conclusions);
   r.predictions.insert(r.predictions.end(), more.begin(), more.end());
-  r.fits = fits_json(r.conclusions, r.cells, hash64(csv_text(cells_table(r.cells))));
+  r.fits = fits_json(r.conclusions, r.cells, input_hash_of(study, grid, view));
   r.limits = limits_of(study, view, r.conclusions);
   r.figures = all_figures(figure_input(grid, view, r));
   return r;

@@ -87,7 +87,7 @@ class Runner {
   // Predictions of the targets, before their first trial; true where there are new ones.
   bool seal() {
     if (grid_.targets.empty()) return false;
-    const std::string input = input_hash_of(study_, grid_, view_);
+    const uint64_t input = input_hash_of(study_, grid_, view_);
     if (input == sealed_from_) return false;
     sealed_from_ = input;
     const std::vector<size_t> due = due_targets(study_, grid_, store_.state(), input);
@@ -277,7 +277,7 @@ class Runner {
     Clock::time_point started;
   };
   std::map<std::string, Running> running_;
-  std::string sealed_from_;  // hash of the cells that predictions were last made from
+  std::optional<uint64_t> sealed_from_;  // hash of the cells that predictions were last made from
   std::map<std::string, Clock::time_point> not_before_;
   Clock::time_point begun_ = Clock::now(), shown_ = Clock::now();
 };
