@@ -220,6 +220,10 @@ int64_t Arch::activations(int64_t height, int64_t width) const {
   return n;
 }
 
+int64_t Arch::training_bytes(int64_t batch, int64_t side) const {
+  return 12 * param_count() + 4 * batch * activations(side, side);
+}
+
 Arch make_arch(const ModelConfig& config, int64_t classes) {
   const Named named = find_named(config.name);
   Arch arch;

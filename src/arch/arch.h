@@ -63,6 +63,8 @@ struct Arch {
   int64_t macs(int64_t height, int64_t width) const;
   // Numbers that a training step keeps for the backward pass, for one image; an estimate.
   int64_t activations(int64_t height, int64_t width) const;
+  // Weights, gradients and momentum in float32, and the activations of a batch; an estimate.
+  int64_t training_bytes(int64_t batch, int64_t side) const;
 };
 
 // Exit::usage for an unknown name (with the nearest) or keys that do not fit together.

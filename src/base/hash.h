@@ -1,4 +1,4 @@
-// XXH3, the one hash for files, identities and keys.
+// XXH3, the one hash for files, identities and keys; SHA-256 for seals.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +14,10 @@ uint64_t hash64(std::string_view bytes);
 std::string hash128(std::span<const std::byte> bytes);  // 32 hexadecimal digits
 std::string hash128(std::string_view bytes);
 
-// The same over bytes that come in parts.
+// FIPS 180-4, 64 hexadecimal digits: for what others are to check with tools of their own.
+std::string sha256(std::string_view bytes);
+
+// The same as hash128 over bytes that come in parts.
 class Hasher {
  public:
   Hasher();

@@ -55,9 +55,7 @@ void run_cost(const Args& args) {
   const int64_t macs = arch.macs(c.train.image_size, c.train.image_size),
                 params = arch.param_count();
   const double flops = 6.0 * static_cast<double>(macs) * static_cast<double>(images);
-  // Weights, gradients and momentum in float32, and the activations of a batch.
-  const int64_t memory =
-      12 * params + 4 * c.train.batch * arch.activations(c.train.image_size, c.train.image_size);
+  const int64_t memory = arch.training_bytes(c.train.batch, c.train.image_size);
   const Json row = Json::object({{"name", c.model.name},
                                  {"params", params},
                                  {"macs", macs},

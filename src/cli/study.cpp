@@ -1,6 +1,11 @@
 // study: plans, runs, looks at and reports a scaling study.
+#include <unistd.h>
+
 #include <algorithm>
+#include <chrono>
+#include <ctime>
 #include <set>
+#include <thread>
 
 #include "base/files.h"
 #include "base/log.h"
@@ -10,8 +15,10 @@
 #include "config/load.h"
 #include "data/source.h"
 #include "study/plan.h"
+#include "study/predict.h"
 #include "study/report.h"
 #include "study/runner.h"
+#include "study/status.h"
 
 namespace nfscale {
 namespace {
@@ -56,7 +63,7 @@ Plan plan_of(const Study& study, const Grid& grid, const Args& args) {
   ResultCache cache;
   const StudyView view = look(study, grid, read_store(study.out / "store").state, {}, cache);
   const double devices = static_cast<double>(study.slots * threads_per_slot(study, args));
-  return make_plan(study, grid, device_speed(grid, view), devices);
+  return make_plan(study, grid, view, devices);
 }
 
 void write_plan(const Study& study, const Grid& grid, const Plan& plan) {
@@ -71,35 +78,70 @@ void run_plan(const Args& args) {
   const Plan plan = plan_of(study, grid, args);
   write_plan(study, grid, plan);
   if (!plan.refused.empty()) fail(Exit::usage, "{}", plan.refused);
-  print_result(args, plan_json(study, grid, plan),
-               text_table(plan_rows(grid, plan)) + plan_text(study, grid, plan));
+  print_result(
+      args, plan_json(study, grid, plan),
+      text_table(plan_rows(grid, plan)) + plan_text(study, grid, plan, std::time(nullptr)));
 }
 
 // States as the run directories and the store tell them.
-StudyView view_of(const Study& study, const Grid& grid, const StoreState& store) {
+StudyView view_of(const Study& study, const Grid& grid, const StoreState& store,
+                  ResultCache& cache) {
   std::vector<std::string> running;
   if (live_controller(study.out))
     for (const auto& [id, trial] : store.trials)
       if (trial.state == "submitting" || trial.state == "submitted") running.push_back(id);
-  ResultCache cache;
   return look(study, grid, store, running, cache);
 }
 
+std::string status_block(const Study& study, const Grid& grid, const StudyView& view,
+                         const std::vector<Prediction>& predictions) {
+  return text_table(status_rows(grid, view)) + status_text(study, grid, view, predictions);
+}
+
+// Repaints on a terminal, elsewhere a block now and then; until the study is complete or Ctrl-C.
+void watch(const Study& study, const Grid& grid) {
+  using Clock = std::chrono::steady_clock;
+  catch_stop_signals();
+  const char* term = std::getenv("TERM");
+  const bool paints = ::isatty(STDOUT_FILENO) && term && std::string_view(term) != "dumb";
+  const auto pause = std::chrono::seconds(paints ? 2 : 60);
+  ResultCache cache;
+  for (bool first = true;; first = false) {
+    const StoreState store = read_store(study.out / "store").state;
+    const StudyView view = view_of(study, grid, store, cache);
+    const std::string block = status_block(study, grid, view, sealed_predictions(study, store));
+    print((paints ? "\x1b[H\x1b[J" : first ? "" : "\n") + block);
+    if (complete(view)) return;
+    const auto until = Clock::now() + pause;
+    while (Clock::now() < until) {
+      if (stop_requested()) return;
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+  }
+}
+
 void run_status(const Args& args) {
+  if (args.has("--watch") && args.json())
+    fail(Exit::usage, "--watch and --json exclude each other");
   const Study study = load(args);
   if (args.has("--repair"))
     for (const std::string& file : repair_store(study.out / "store"))
       say("store/{} is damaged and was moved aside; the run directories tell the rest", file);
   const Grid grid = open_grid(study, false);
+  if (args.has("--watch")) return watch(study, grid);
   const StoreState store = read_store(study.out / "store").state;
-  const StudyView view = view_of(study, grid, store);
+  ResultCache cache;
+  const StudyView view = view_of(study, grid, store, cache);
   if (std::filesystem::exists(study.out)) {
     write_file(study.out / "trials.csv", csv_text(trials_table(study, grid, view, store)));
-    StudyResults results = results_of(study, grid, view, store);
-    write_file(study.out / "cells.csv", csv_text(cells_table(results.cells)));
+    std::vector<CellRow> cells = cell_rows(study, grid, view);
+    // The law's columns of a very large grid wait for the report: a look has to be quick.
+    if (cells.size() <= 100) conclude_study(study, grid, view, cells, 0);
+    write_file(study.out / "cells.csv", csv_text(cells_table(cells)));
   }
-  print_result(args, status_json(study, grid, view),
-               text_table(status_rows(grid, view)) + status_text(study, grid, view));
+  const std::vector<Prediction> predictions = sealed_predictions(study, store);
+  print_result(args, status_json(study, grid, view, predictions),
+               status_block(study, grid, view, predictions));
 }
 
 // Tables, figures and the page; what they say.
@@ -116,7 +158,8 @@ void run_report(const Args& args) {
   const Study study = load(args);
   const Grid grid = open_grid(study, false);
   const StoreState store = read_store(study.out / "store").state;
-  const StudyView view = view_of(study, grid, store);
+  ResultCache cache;
+  const StudyView view = view_of(study, grid, store, cache);
   const StudyResults results = write_report(study, grid, view, store);
   print_result(args, report_json(study, results),
                verdicts_text(results) + (study.out / "report.html").string() + "\n");
@@ -130,16 +173,17 @@ class Progress {
   void show(const StudyView& view) {
     size_t ended = 0;
     std::vector<std::string> running;
-    for (const TrialView& t : view.trials) {
-      const Cell& cell = grid_.cells[t.trial.cell];
-      if (t.state == "running") running.push_back(fmt::format("{} lr {:g}", cell.name, t.trial.lr));
-      if (!t.result) continue;
-      ++ended;
-      if (said_.insert(t.trial.run_id).second && !first_)
-        say("{}  lr {:g}{}  {}", cell.name, t.trial.lr,
-            t.repeat ? fmt::format("  seed {}", t.trial.seed) : "",
-            t.state == "done" ? fmt::format("held-out loss {:.4f}", t.result->loss) : t.state);
-    }
+    for (const auto* list : {&view.trials, &view.targets})
+      for (const TrialView& t : *list) {
+        const std::string& cell = cell_at(grid_, t.trial.cell).name;
+        if (t.state == "running") running.push_back(fmt::format("{} lr {:g}", cell, t.trial.lr));
+        if (!t.result) continue;
+        ++ended;
+        if (said_.insert(t.trial.run_id).second && !first_)
+          say("{}  lr {:g}{}  {}", cell, t.trial.lr,
+              t.repeat ? fmt::format("  seed {}", t.trial.seed) : "",
+              t.state == "done" ? fmt::format("held-out loss {:.4f}", t.result->loss) : t.state);
+      }
     if (first_ && ended) say("{} trials are there already", ended);
     first_ = false;
     const double all = static_cast<double>(ended) + remaining_trials(study_, grid_, view);
@@ -177,16 +221,18 @@ void run_run(const Args& args) {
   const RunOutcome outcome = run_study(study, grid, *executor, options);
   end_live();
   const StoreState store = read_store(study.out / "store").state;
-  const StudyView view = view_of(study, grid, store);
+  ResultCache cache;
+  const StudyView view = view_of(study, grid, store, cache);
   const StudyResults results = write_report(study, grid, view, store);
   if (outcome == RunOutcome::stopped)
     fail(Exit::preempted, "study {} stopped; the same command goes on", study.name);
-  Json document = status_json(study, grid, view);
+  const std::vector<Prediction> predictions = sealed_predictions(study, store);
+  Json document = status_json(study, grid, view, predictions);
   document.set("verdicts", verdicts_json(results));
   document.set("report", (study.out / "report.html").string());
   print_result(args, document,
-               text_table(status_rows(grid, view)) + status_text(study, grid, view) +
-                   verdicts_text(results) + (study.out / "report.html").string() + "\n");
+               status_block(study, grid, view, predictions) + verdicts_text(results) +
+                   (study.out / "report.html").string() + "\n");
 }
 
 std::vector<Option> options_of() {
@@ -198,6 +244,7 @@ std::vector<Option> options_of() {
 
 std::vector<Command> study_commands() {
   std::vector<Option> status = options_of();
+  status.push_back({"--watch", "", "shows it again and again until the study is complete"});
   status.push_back({"--repair", "", "move damaged store files aside; run directories are kept"});
   return {
       {"study plan", "cells, trials and cost of a study, before anything runs",

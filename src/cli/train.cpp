@@ -68,7 +68,7 @@ void run_eval(const Args& args) {
     for (int64_t c = 0; c < trained.model.arch.classes; ++c)
       options.class_names.push_back(std::to_string(c));
   if (args.has("--predictions"))
-    options.each = [&](const Prediction& p) {
+    options.each = [&](const ExamplePrediction& p) {
       predictions.rows.push_back({std::to_string(predictions.rows.size()), printable(p.key),
                                   std::to_string(p.label), std::to_string(p.predicted),
                                   csv_number(p.probability), csv_number(p.loss)});

@@ -13,7 +13,7 @@ int at_bound(const Parameter& p, double theta) {
 }
 
 // From a place, and from the other places of coordinates that can run away from there.
-Minimum from_all_places(const Problem& problem, const Vector& start) {
+Minimum from_all_places(const FitProblem& problem, const Vector& start) {
   Minimum best = descend(problem, problem.free_of(start), 60, 60);
   for (size_t j = 0; j < start.size(); ++j) {
     const Parameter& p = problem.formula.parameters[j];
@@ -30,7 +30,7 @@ Minimum from_all_places(const Problem& problem, const Vector& start) {
 
 // Where the profile of the squares rises to what Fisher's F allows, from the least square upwards
 // or downwards; infinite where it never does.
-double profile_end(const Problem& squares, size_t k, const Vector& least, double allowed,
+double profile_end(const FitProblem& squares, size_t k, const Vector& least, double allowed,
                    double direction, double low, double high) {
   Vector near = least;
   const double bound = direction < 0 ? low : high;
@@ -69,8 +69,8 @@ double profile_end(const Problem& squares, size_t k, const Vector& least, double
 }
 
 // The squares' own fit, from the law's.
-Problem squares_of(const Problem& problem) {
-  Problem squares = problem;
+FitProblem squares_of(const FitProblem& problem) {
+  FitProblem squares = problem;
   squares.delta = INFINITY;
   return squares;
 }
@@ -83,8 +83,8 @@ double allowed_rise(double least, size_t rows, size_t parameters, double level) 
 
 }  // namespace
 
-Minimum with_held(const Problem& problem, size_t k, double value, Vector& near) {
-  Problem held = problem;
+Minimum with_held(const FitProblem& problem, size_t k, double value, Vector& near) {
+  FitProblem held = problem;
   held.held[k] = value;
   Vector start = near;
   start[k] = value;
@@ -94,8 +94,8 @@ Minimum with_held(const Problem& problem, size_t k, double value, Vector& near) 
   return best;
 }
 
-Bounds profile_interval(const Problem& problem, size_t k, const Vector& theta, double level) {
-  const Problem squares = squares_of(problem);
+Bounds profile_interval(const FitProblem& problem, size_t k, const Vector& theta, double level) {
+  const FitProblem squares = squares_of(problem);
   const Minimum m = finish(squares, from_all_places(squares, theta));
   const Vector least = squares.whole(m.at);
   const Parameter& p = problem.formula.parameters[k];
@@ -122,17 +122,17 @@ Bounds profile_interval(const Problem& problem, size_t k, const Vector& theta, d
   return b;
 }
 
-Bounds forecast_interval(const Problem& problem, const Vector& theta, double x, double level) {
+Bounds forecast_interval(const FitProblem& problem, const Vector& theta, double x, double level) {
   const Vector place = {std::log(x)};
   const double ln_y = problem.formula.value(theta.data(), Vector{x, 1}.data(), problem.context);
   const bool floor = theta.size() == 3, given = floor && !std::isnan(problem.held[2]);
   const bool free = floor && !given;
-  Problem there{free ? forecast_formula() : problem.formula,
-                problem.table,
-                problem.delta,
-                problem.held,
-                place,
-                problem.rows};
+  FitProblem there{free ? forecast_formula() : problem.formula,
+                   problem.table,
+                   problem.delta,
+                   problem.held,
+                   place,
+                   problem.rows};
   Vector at = theta;
   const double excess = theta[0] - theta[1] * (place[0] - problem.context[0]);
   at[0] = free ? ln_y : excess;
@@ -145,7 +145,7 @@ Bounds forecast_interval(const Problem& problem, const Vector& theta, double x, 
   return b;
 }
 
-Resampled resample(const Problem& problem, const std::vector<Vector>& starts,
+Resampled resample(const FitProblem& problem, const std::vector<Vector>& starts,
                    const FitOptions& options) {
   Resampled out;
   const size_t names = natural_names(problem.formula).size();
@@ -155,7 +155,7 @@ Resampled resample(const Problem& problem, const std::vector<Vector>& starts,
   uint64_t law = 0;
   for (const char c : problem.formula.name) law = mix64(law + static_cast<unsigned char>(c));
   for (int d = 0; d < options.draws; ++d) {
-    Problem drawn = problem;
+    FitProblem drawn = problem;
     for (uint32_t i = 0; i < n; ++i) {
       const Words w = words(options.seed ^ law, Op::study, static_cast<uint64_t>(d), i / 4);
       drawn.rows[i] = problem.rows[below(w[i % 4], n)];

@@ -38,7 +38,7 @@ Vector held_of(const Formula& f, const FitOptions& options) {
 }
 
 // Where a coordinate has bounds and the objective hardly rises towards one, the end is open too.
-void open_flat_ends(const Problem& problem, const Minimum& best, LawFit& fit) {
+void open_flat_ends(const FitProblem& problem, const Minimum& best, LawFit& fit) {
   const Vector theta = problem.whole(best.at);
   for (size_t k = 0; k < theta.size(); ++k) {
     const Parameter& p = problem.formula.parameters[k];
@@ -49,7 +49,7 @@ void open_flat_ends(const Problem& problem, const Minimum& best, LawFit& fit) {
   }
 }
 
-void add_leave_one_out(const Problem& problem, const Minimum& best, LawFit& fit) {
+void add_leave_one_out(const FitProblem& problem, const Minimum& best, LawFit& fit) {
   constexpr size_t kShown = 5;
   const size_t n = problem.rows.size();
   const size_t most = problem.table.columns.size() == 2 ? 60 : 400;  // a curve has many alike
@@ -59,7 +59,7 @@ void add_leave_one_out(const Problem& problem, const Minimum& best, LawFit& fit)
   const Vector here = natural_values(problem.formula, problem.whole(best.at), problem.context);
   std::vector<LawFit::Left> all;
   for (size_t i = 0; i < n; ++i) {
-    Problem without = problem;
+    FitProblem without = problem;
     without.rows.erase(without.rows.begin() + static_cast<ptrdiff_t>(i));
     const Minimum m = descend(without, best.at, 20, 60);
     const Vector theta = without.whole(m.at);
@@ -108,7 +108,7 @@ void judge_floor(const FitTable& table, const FitOptions& options, LawFit& fit) 
     const Formula& f = formula_of(law);
     FitOptions plain = options;
     if (std::string_view(law) == "power") plain.fix.erase("floor");
-    const Problem problem = make_problem(f, below, options.huber, held_of(f, plain));
+    const FitProblem problem = make_problem(f, below, options.huber, held_of(f, plain));
     const Fitted fitted = fit_from(problem, f.starts(below, problem.context));
     LawFit some;
     some.law = law;
@@ -151,7 +151,7 @@ FitOptions first_stage(const FitTable& table, const FitOptions& options, LawFit&
          "needed; or give a, b, e, alpha and beta by --fix",
          once.rows.size());
   const Formula& f = tied_formula();
-  const Problem problem = make_problem(f, once, options.huber, Vector(4, std::nan("")));
+  const FitProblem problem = make_problem(f, once, options.huber, Vector(4, std::nan("")));
   const Fitted fitted = fit_from(problem, f.starts(once, problem.context));
   const Vector& p = fitted.best.at;
   FitOptions all = options;
@@ -161,7 +161,7 @@ FitOptions first_stage(const FitTable& table, const FitOptions& options, LawFit&
   return all;
 }
 
-void add_intervals(const Problem& problem, const Fitted& fitted, const FitOptions& options,
+void add_intervals(const FitProblem& problem, const Fitted& fitted, const FitOptions& options,
                    LawFit& fit) {
   const Formula& f = problem.formula;
   const Vector theta = problem.whole(fitted.best.at);
@@ -187,7 +187,7 @@ void add_intervals(const Problem& problem, const Fitted& fitted, const FitOption
 }
 
 // The last column of the laws of one variable at given places.
-void add_forecasts(const Problem& problem, const Vector& theta, const FitOptions& options,
+void add_forecasts(const FitProblem& problem, const Vector& theta, const FitOptions& options,
                    LawFit& fit) {
   for (const double x : options.at) {
     LawFit::Forecast forecast;
@@ -226,7 +226,7 @@ LawFit fit_law(const std::string& law, const FitTable& table, const FitOptions& 
   LawFit fit;
   fit.law = law;
   const FitOptions all = law == "repeat" ? first_stage(table, options, fit) : options;
-  const Problem problem = make_problem(f, table, options.huber, held_of(f, all));
+  const FitProblem problem = make_problem(f, table, options.huber, held_of(f, all));
   if (table.rows.size() < std::max<size_t>(2, problem.free_count()))
     fail(Exit::usage, "law {}: {} rows, at least {} are needed", law, table.rows.size(),
          std::max<size_t>(2, problem.free_count()));

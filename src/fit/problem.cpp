@@ -13,7 +13,7 @@ double huber(double r, double delta, double* slope) {
 }
 
 // The objective near a minimum is small; minimisers see it as about one.
-Objective scaled(const Problem& problem, double by) {
+Objective scaled(const FitProblem& problem, double by) {
   return [&problem, by](const Vector& at, Vector* gradient) {
     const double v = by * problem(at, gradient);
     if (gradient)
@@ -30,12 +30,12 @@ bool same_place(const Vector& a, const Vector& b) {
 
 }  // namespace
 
-size_t Problem::free_count() const {
+size_t FitProblem::free_count() const {
   return static_cast<size_t>(
       std::count_if(held.begin(), held.end(), [](double h) { return std::isnan(h); }));
 }
 
-Vector Problem::whole(const Vector& free) const {
+Vector FitProblem::whole(const Vector& free) const {
   Vector theta = held;
   size_t i = 0;
   for (double& t : theta)
@@ -43,19 +43,19 @@ Vector Problem::whole(const Vector& free) const {
   return theta;
 }
 
-Vector Problem::free_of(const Vector& theta) const {
+Vector FitProblem::free_of(const Vector& theta) const {
   Vector free;
   for (size_t k = 0; k < theta.size(); ++k)
     if (std::isnan(held[k])) free.push_back(theta[k]);
   return free;
 }
 
-double Problem::residual(const Vector& theta, size_t row) const {
+double FitProblem::residual(const Vector& theta, size_t row) const {
   const Vector& r = table.rows[row];
   return formula.value(theta.data(), r.data(), context) - std::log(r.back());
 }
 
-double Problem::residual(const Vector& theta, size_t row, Vector& slopes) const {
+double FitProblem::residual(const Vector& theta, size_t row, Vector& slopes) const {
   std::array<Dual, kMaxParameters> p;
   size_t n = 0;
   for (size_t k = 0; k < theta.size(); ++k)
@@ -66,7 +66,7 @@ double Problem::residual(const Vector& theta, size_t row, Vector& slopes) const 
   return z.v - std::log(r.back());
 }
 
-double Problem::operator()(const Vector& free, Vector* gradient) const {
+double FitProblem::operator()(const Vector& free, Vector* gradient) const {
   const Vector theta = whole(free);
   double sum = 0, slope = 0;
   if (gradient) std::fill(gradient->begin(), gradient->end(), 0);
@@ -79,13 +79,13 @@ double Problem::operator()(const Vector& free, Vector* gradient) const {
   return sum;
 }
 
-Problem make_problem(const Formula& formula, const FitTable& table, double delta, Vector held) {
-  Problem problem{formula, table, delta, std::move(held), formula.context(table), {}};
+FitProblem make_problem(const Formula& formula, const FitTable& table, double delta, Vector held) {
+  FitProblem problem{formula, table, delta, std::move(held), formula.context(table), {}};
   for (size_t i = 0; i < table.rows.size(); ++i) problem.rows.push_back(i);
   return problem;
 }
 
-Minimum damped(const Problem& problem, Vector at, int iterations) {
+Minimum damped(const FitProblem& problem, Vector at, int iterations) {
   const size_t p = at.size();
   double value = problem(at, nullptr), damping = 1e-3;
   for (int i = 0; i < iterations && std::isfinite(value); ++i) {
@@ -133,7 +133,7 @@ Minimum damped(const Problem& problem, Vector at, int iterations) {
   return {at, value};
 }
 
-Minimum descend(const Problem& problem, const Vector& start, int steps, int iterations) {
+Minimum descend(const FitProblem& problem, const Vector& start, int steps, int iterations) {
   Minimum m = damped(problem, start, steps);
   if (!std::isfinite(m.value)) return m;
   const double by = 1 / std::max(m.value, 1e-300);
@@ -143,7 +143,7 @@ Minimum descend(const Problem& problem, const Vector& start, int steps, int iter
   return finer.value < m.value ? finer : m;
 }
 
-Minimum finish(const Problem& problem, const Minimum& from) {
+Minimum finish(const FitProblem& problem, const Minimum& from) {
   if (from.value < 1e-25) return from;  // exact to rounding
   const double by = 1 / from.value;
   Minimum m = polish(scaled(problem, by), from.at);
@@ -151,7 +151,7 @@ Minimum finish(const Problem& problem, const Minimum& from) {
   return m.value < from.value ? m : from;
 }
 
-Fitted fit_from(const Problem& problem, const std::vector<Vector>& starts) {
+Fitted fit_from(const FitProblem& problem, const std::vector<Vector>& starts) {
   std::vector<Minimum> ends;
   for (const Vector& start : starts) {
     Minimum m = descend(problem, problem.free_of(start), 60, 300);

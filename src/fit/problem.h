@@ -10,7 +10,7 @@
 namespace nfscale {
 
 // A law on rows of a table, some of its coordinates held. The free ones are what minimisers see.
-struct Problem {
+struct FitProblem {
   const Formula& formula;
   const FitTable& table;
   double delta;  // of Huber's function
@@ -28,14 +28,14 @@ struct Problem {
 };
 
 // All rows; the context is made of the table.
-Problem make_problem(const Formula& formula, const FitTable& table, double delta, Vector held);
+FitProblem make_problem(const Formula& formula, const FitTable& table, double delta, Vector held);
 
 // Damped Gauss-Newton steps, each residual weighted by what Huber's function makes of it.
-Minimum damped(const Problem& problem, Vector at, int iterations);
+Minimum damped(const FitProblem& problem, Vector at, int iterations);
 // That, and then quasi-Newton steps. Cheap; for starts and for tables that are drawn again.
-Minimum descend(const Problem& problem, const Vector& start, int steps, int iterations);
+Minimum descend(const FitProblem& problem, const Vector& start, int steps, int iterations);
 // To the last digits.
-Minimum finish(const Problem& problem, const Minimum& from);
+Minimum finish(const FitProblem& problem, const Minimum& from);
 
 struct Fitted {
   Minimum best;
@@ -43,7 +43,7 @@ struct Fitted {
   std::vector<Minimum> near;    // other minima within 1 %
 };
 // `starts` in all coordinates.
-Fitted fit_from(const Problem& problem, const std::vector<Vector>& starts);
+Fitted fit_from(const FitProblem& problem, const std::vector<Vector>& starts);
 
 // Parameters by their names outside, and what is derived from them.
 std::vector<std::string> natural_names(const Formula& formula);
@@ -52,18 +52,18 @@ Vector natural_values(const Formula& formula, const Vector& theta, const Vector&
 // Where the profile of the squares of coordinate k rises to what Fisher's F allows for one
 // parameter (Bates and Watts, Nonlinear Regression Analysis, 1988, 6.1.2); the law's own point
 // `theta` is never left outside. In natural units; infinite where it never rises.
-Bounds profile_interval(const Problem& problem, size_t k, const Vector& theta, double level);
+Bounds profile_interval(const FitProblem& problem, size_t k, const Vector& theta, double level);
 // The same of what a law of one variable says at x.
-Bounds forecast_interval(const Problem& problem, const Vector& theta, double x, double level);
+Bounds forecast_interval(const FitProblem& problem, const Vector& theta, double x, double level);
 // Least value with coordinate k held; `near` is where the search begins and then where it ended.
-Minimum with_held(const Problem& problem, size_t k, double value, Vector& near);
+Minimum with_held(const FitProblem& problem, size_t k, double value, Vector& near);
 
 // Rows drawn again with repetition, by (seed, law, draw), fitted from `starts` (free coordinates).
 struct Resampled {
   std::vector<Vector> values;          // by natural name, then draw
   std::vector<std::vector<int>> ends;  // -1 or 1 where a draw has run into a bound
 };
-Resampled resample(const Problem& problem, const std::vector<Vector>& starts,
+Resampled resample(const FitProblem& problem, const std::vector<Vector>& starts,
                    const FitOptions& options);
 
 }  // namespace nfscale

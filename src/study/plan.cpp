@@ -61,6 +61,17 @@ void warn_of_skip_gains(const Grid& grid, Plan& plan) {
         "rate diverge; use clip_norm = 0.5");
 }
 
+void warn_of_targets(const Grid& grid, Plan& plan) {
+  double most = 0;
+  for (const Cell& c : grid.cells) most = std::max(most, c.flops);
+  for (const Cell& target : grid.targets)
+    if (target.flops > 10 * most)
+      plan.warnings.push_back(
+          fmt::format("predict.targets: {} takes {:.3g} times the compute of the dearest cell; "
+                      "beyond ten times a law is seldom right",
+                      target.name, target.flops / most));
+}
+
 std::string fitting(const Grid& grid, const Plan& plan, double limit, bool hours) {
   std::vector<std::string> fit;
   double sum = 0;
@@ -70,6 +81,89 @@ std::string fitting(const Grid& grid, const Plan& plan, double limit, bool hours
     fit.push_back(grid.cells[c].name);
   }
   return fit.empty() ? "none of the cells would fit" : "these cells would fit: " + join(fit, ", ");
+}
+
+// What exceeds the budget of the study; empty where nothing does.
+std::string refusal(const Study& study, const Grid& grid, const Plan& plan, double devices) {
+  const std::string file = study.file.string();
+  if (study.budget_trials && plan.trials > static_cast<double>(*study.budget_trials))
+    return fmt::format("{}: budget.trials: about {:.0f} trials are needed, {} allowed; {}", file,
+                       std::ceil(plan.trials), *study.budget_trials,
+                       fitting(grid, plan, static_cast<double>(*study.budget_trials), false));
+  if (study.budget_hours && plan.device_hours && *plan.device_hours > *study.budget_hours)
+    return fmt::format(
+        "{}: budget.device_hours: about {:.3g} device hours are needed, {} allowed; {}", file,
+        *plan.device_hours, number_text(*study.budget_hours),
+        fitting(grid, plan, *study.budget_hours, true));
+  if (study.budget_wall && plan.wall_s && *plan.wall_s > *study.budget_wall)
+    return fmt::format("{}: budget.wall: about {} are needed, {} allowed; {}", file,
+                       duration_text(*plan.wall_s), duration_text(*study.budget_wall),
+                       fitting(grid, plan, *study.budget_wall * devices / 3600, true));
+  return "";
+}
+
+const PlanCell& planned(const Plan& plan, size_t place) {
+  return place < plan.cells.size() ? plan.cells[place] : plan.targets[place - plan.cells.size()];
+}
+
+double cost_of(const Grid& grid, const Plan& plan, size_t place) {
+  const PlanCell& cell = planned(plan, place);
+  return cell.device_hours.value_or(cell.trials * cell_at(grid, place).flops);
+}
+
+std::vector<size_t> dearest(const Grid& grid, const Plan& plan) {
+  std::vector<size_t> order(grid.cells.size() + grid.targets.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+    return cost_of(grid, plan, a) > cost_of(grid, plan, b);
+  });
+  if (order.size() > 10) order.resize(10);
+  return order;
+}
+
+// "21:40", with the day where it is not that of `now`; local time.
+std::string clock_text(std::time_t now, double seconds) {
+  const std::time_t end = now + static_cast<std::time_t>(seconds);
+  std::tm from{}, to{};
+  ::localtime_r(&now, &from);
+  ::localtime_r(&end, &to);
+  const bool today = from.tm_year == to.tm_year && from.tm_yday == to.tm_yday;
+  char text[64];
+  const size_t n = std::strftime(text, sizeof text, today ? "%H:%M" : "%Y-%m-%d %H:%M", &to);
+  return std::string(text, n);
+}
+
+std::string hours_text(const Study& study, const Plan& plan, std::time_t now) {
+  if (!plan.device_hours)
+    return "hours are known after the first trial; `nfscale bench step` measures this machine "
+           "before\n";
+  const std::string left = *plan.left_s > 0
+                               ? "what is left ends about " + clock_text(now, *plan.left_s)
+                               : "nothing is left to do";
+  return fmt::format(
+      "{:.3g} device hours ({} operations a second of a device, measured by {} trials), {} with {} "
+      "at a time; {}\n",
+      *plan.device_hours, count_text(plan.speed.value_or(0)), plan.measured,
+      duration_text(*plan.wall_s), study.slots, left);
+}
+
+// Where the compute goes, and how far half of it would lead.
+std::string shares_text(const Grid& grid, const Plan& plan) {
+  std::vector<std::string> parts;
+  double all = 0, sum = 0;
+  for (size_t i = 0; i < plan.cells.size() + plan.targets.size(); ++i)
+    all += cost_of(grid, plan, i);
+  for (const size_t place : plan.dearest)
+    parts.push_back(fmt::format("{} {:.0f} %", cell_at(grid, place).name,
+                                100 * cost_of(grid, plan, place) / all));
+  std::string text = "dearest: " + join(parts, ", ") + "\n";
+  size_t half = 0;
+  while (half < plan.cells.size() && sum + cost_of(grid, plan, half) <= all / 2)
+    sum += cost_of(grid, plan, half++);
+  if (half > 0)
+    text += fmt::format("half of that compute is the first {} cells, up to {}\n", half,
+                        grid.cells[half - 1].name);
+  return text;
 }
 
 }  // namespace
@@ -114,40 +208,31 @@ double expected_trials(const Study& study, const Grid& grid, size_t cell) {
   return n;
 }
 
-Plan make_plan(const Study& study, const Grid& grid, std::optional<double> flops_per_device_s,
-               double devices) {
+Plan make_plan(const Study& study, const Grid& grid, const StudyView& view, double devices) {
   Plan plan;
-  for (size_t c = 0; c < grid.cells.size(); ++c) {
-    PlanCell cell;
-    cell.trials = expected_trials(study, grid, c);
-    const double flops = cell.trials * grid.cells[c].flops;
-    if (flops_per_device_s) cell.device_hours = flops / *flops_per_device_s / 3600;
-    plan.trials += cell.trials;
-    plan.flops += flops;
-    plan.cells.push_back(cell);
-  }
-  if (flops_per_device_s) {
-    plan.device_hours = plan.flops / *flops_per_device_s / 3600;
+  const auto add = [&](const Cell& cell, double trials) {
+    const double hours = trials * hours_of(grid, view, cell);
+    plan.trials += trials;
+    plan.flops += trials * cell.flops;
+    plan.memory_bytes = std::max(plan.memory_bytes, cell.memory_bytes);
+    if (std::isnan(hours)) return PlanCell{trials, std::nullopt};
+    plan.device_hours = plan.device_hours.value_or(0) + hours;
+    return PlanCell{trials, hours};
+  };
+  for (size_t c = 0; c < grid.cells.size(); ++c)
+    plan.cells.push_back(add(grid.cells[c], expected_trials(study, grid, c)));
+  for (const Cell& target : grid.targets) plan.targets.push_back(add(target, 1));
+  if (plan.device_hours) {
     plan.wall_s = *plan.device_hours * 3600 / devices;
+    plan.left_s = remaining_seconds(study, grid, view).value_or(*plan.wall_s);
   }
+  plan.speed = device_speed(grid, view);
+  for (const TrialView& t : view.trials) plan.measured += t.result && t.result->device_hours > 0;
+  plan.dearest = dearest(grid, plan);
   warn_of_shape(grid, plan);
   warn_of_skip_gains(grid, plan);
-
-  const std::string file = study.file.string();
-  if (study.budget_trials && plan.trials > static_cast<double>(*study.budget_trials))
-    plan.refused =
-        fmt::format("{}: budget.trials: about {:.0f} trials are needed, {} allowed; {}", file,
-                    std::ceil(plan.trials), *study.budget_trials,
-                    fitting(grid, plan, static_cast<double>(*study.budget_trials), false));
-  else if (study.budget_hours && plan.device_hours && *plan.device_hours > *study.budget_hours)
-    plan.refused =
-        fmt::format("{}: budget.device_hours: about {:.3g} device hours are needed, {} allowed; {}",
-                    file, *plan.device_hours, number_text(*study.budget_hours),
-                    fitting(grid, plan, *study.budget_hours, true));
-  else if (study.budget_wall && plan.wall_s && *plan.wall_s > *study.budget_wall)
-    plan.refused = fmt::format("{}: budget.wall: about {} are needed, {} allowed; {}", file,
-                               duration_text(*plan.wall_s), duration_text(*study.budget_wall),
-                               fitting(grid, plan, *study.budget_wall * devices / 3600, true));
+  warn_of_targets(grid, plan);
+  plan.refused = refusal(study, grid, plan, devices);
   if ((study.budget_hours || study.budget_wall) && !plan.device_hours)
     plan.warnings.push_back(
         "budget.device_hours and budget.wall are checked while the study runs: the speed of this "
@@ -155,29 +240,45 @@ Plan make_plan(const Study& study, const Grid& grid, std::optional<double> flops
   return plan;
 }
 
+namespace {
+
+Json maybe(const std::optional<double>& v) {
+  return v ? Json(*v) : Json();
+}
+
+Json cell_json(const Cell& cell, const PlanCell& plan) {
+  return Json::object({{"cell", cell.name},
+                       {"model", cell.model},
+                       {"epochs", cell.epochs},
+                       {"wave", cell.size_rank + cell.epoch_rank},
+                       {"params", cell.params},
+                       {"macs", cell.macs},
+                       {"batch", cell.batch},
+                       {"images", cell.images},
+                       {"steps", cell.steps},
+                       {"flops", cell.flops},
+                       {"memory_bytes", cell.memory_bytes},
+                       {"trials", plan.trials},
+                       {"device_hours", maybe(plan.device_hours)}});
+}
+
+}  // namespace
+
 Json plan_json(const Study& study, const Grid& grid, const Plan& plan) {
-  const auto maybe = [](const std::optional<double>& v) { return v ? Json(*v) : Json(); };
-  Json cells = Json::array(), order = Json::array();
+  Json cells = Json::array(), order = Json::array(), targets = Json::array(), dear = Json::array();
   for (size_t c = 0; c < grid.cells.size(); ++c) {
-    const Cell& cell = grid.cells[c];
-    order.push(cell.name);
-    cells.push(Json::object({{"cell", cell.name},
-                             {"model", cell.model},
-                             {"epochs", cell.epochs},
-                             {"wave", cell.size_rank + cell.epoch_rank},
-                             {"params", cell.params},
-                             {"macs", cell.macs},
-                             {"batch", cell.batch},
-                             {"images", cell.images},
-                             {"steps", cell.steps},
-                             {"flops", cell.flops},
-                             {"trials", plan.cells[c].trials},
-                             {"device_hours", maybe(plan.cells[c].device_hours)}}));
+    order.push(grid.cells[c].name);
+    cells.push(cell_json(grid.cells[c], plan.cells[c]));
   }
+  for (size_t i = 0; i < grid.targets.size(); ++i)
+    targets.push(cell_json(grid.targets[i], plan.targets[i]));
+  for (const size_t place : plan.dearest) dear.push(cell_at(grid, place).name);
   return Json::object({{"name", study.name},
                        {"question", study.question},
                        {"cells", cells},
+                       {"targets", targets},
                        {"order", order},
+                       {"dearest", dear},
                        {"lr", Json::object({{"start", grid.lr_start}, {"factor", grid.lr_factor}})},
                        {"data", Json::object({{"examples", grid.data.examples},
                                               {"heldout_examples", grid.data.heldout_examples},
@@ -190,43 +291,38 @@ Json plan_json(const Study& study, const Grid& grid, const Plan& plan) {
                        {"flops", plan.flops},
                        {"device_hours", maybe(plan.device_hours)},
                        {"wall_s", maybe(plan.wall_s)},
+                       {"flops_per_device_s", maybe(plan.speed)},
+                       {"memory_bytes", plan.memory_bytes},
                        {"warnings", Json(plan.warnings)},
                        {"refused", plan.refused.empty() ? Json() : Json(plan.refused)}});
 }
 
 std::vector<std::vector<std::string>> plan_rows(const Grid& grid, const Plan& plan) {
-  std::vector<std::vector<std::string>> rows = {
-      {"wave", "cell", "params", "macs", "images", "steps", "flops", "trials", "device hours"}};
-  for (size_t c = 0; c < grid.cells.size(); ++c) {
-    const Cell& cell = grid.cells[c];
-    const auto& hours = plan.cells[c].device_hours;
+  std::vector<std::vector<std::string>> rows = {{"wave", "cell", "params", "macs", "images",
+                                                 "steps", "flops", "memory", "trials",
+                                                 "device hours"}};
+  for (size_t place = 0; place < grid.cells.size() + grid.targets.size(); ++place) {
+    const Cell& cell = cell_at(grid, place);
+    const PlanCell& p = planned(plan, place);
     rows.push_back(
-        {std::to_string(cell.size_rank + cell.epoch_rank), cell.name,
-         count_text(static_cast<double>(cell.params)), count_text(static_cast<double>(cell.macs)),
-         std::to_string(cell.images), std::to_string(cell.steps), fmt::format("{:.3g}", cell.flops),
-         fmt::format("{:.1f}", plan.cells[c].trials), hours ? fmt::format("{:.3g}", *hours) : "?"});
+        {place < grid.cells.size() ? std::to_string(cell.size_rank + cell.epoch_rank) : "target",
+         cell.name, count_text(static_cast<double>(cell.params)),
+         count_text(static_cast<double>(cell.macs)), std::to_string(cell.images),
+         std::to_string(cell.steps), fmt::format("{:.3g}", cell.flops),
+         bytes_text(static_cast<double>(cell.memory_bytes)), fmt::format("{:.1f}", p.trials),
+         p.device_hours ? fmt::format("{:.3g}", *p.device_hours) : "?"});
   }
   return rows;
 }
 
-std::string plan_text(const Study& study, const Grid& grid, const Plan& plan) {
-  std::string text = fmt::format("{} cells, about {:.0f} trials, {:.3g} operations",
-                                 grid.cells.size(), plan.trials, plan.flops);
-  if (plan.device_hours)
-    text += fmt::format(", {:.3g} device hours, {} with {} at a time", *plan.device_hours,
-                        duration_text(*plan.wall_s), study.slots);
-  double sum = 0;
-  size_t half = 0;
-  while (half < grid.cells.size() &&
-         sum + plan.cells[half].trials * grid.cells[half].flops <= plan.flops / 2) {
-    sum += plan.cells[half].trials * grid.cells[half].flops;
-    ++half;
-  }
-  if (half > 0)
-    text += fmt::format("\nhalf of that compute is the first {} cells, up to {}", half,
-                        grid.cells[half - 1].name);
-  for (const std::string& warning : plan.warnings) text += "\nwarning: " + warning;
-  return text + "\n";
+std::string plan_text(const Study& study, const Grid& grid, const Plan& plan, std::time_t now) {
+  std::string text =
+      fmt::format("{} cells, about {:.0f} trials, {:.3g} operations, up to {} of memory a trial\n",
+                  grid.cells.size(), plan.trials, plan.flops,
+                  bytes_text(static_cast<double>(plan.memory_bytes)));
+  text += hours_text(study, plan, now) + shares_text(grid, plan);
+  for (const std::string& warning : plan.warnings) text += "warning: " + warning + "\n";
+  return text;
 }
 
 }  // namespace nfscale

@@ -2,12 +2,14 @@
 // fits the budget.
 #pragma once
 
+#include <ctime>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "base/json.h"
 #include "study/study.h"
+#include "study/trials.h"
 
 namespace nfscale {
 
@@ -17,9 +19,15 @@ struct PlanCell {
 };
 
 struct Plan {
-  std::vector<PlanCell> cells;  // as Grid::cells
+  std::vector<PlanCell> cells;    // as Grid::cells
+  std::vector<PlanCell> targets;  // as Grid::targets
   double trials = 0, flops = 0;
   std::optional<double> device_hours, wall_s;  // where the speed of a device is known
+  std::optional<double> left_s;                // of wall_s
+  std::optional<double> speed;                 // operations a second of a device, as measured
+  size_t measured = 0;                         // by that many trials
+  int64_t memory_bytes = 0;                    // of the largest trial; an estimate
+  std::vector<size_t> dearest;                 // places of cell_at, at most ten
   std::vector<std::string> warnings;
   std::string refused;  // key, what is needed, what is allowed and the cells that would fit
 };
@@ -28,13 +36,13 @@ struct Plan {
 // 3.2 of all cells (replays of 200 synthetic studies), one more in the first.
 double expected_trials(const Study& study, const Grid& grid, size_t cell);
 
-// `flops_per_device_s` as measured by earlier trials; `devices` work at once.
-Plan make_plan(const Study& study, const Grid& grid, std::optional<double> flops_per_device_s,
-               double devices);
+// Speed is that of the trials in `view`; `devices` work at once.
+Plan make_plan(const Study& study, const Grid& grid, const StudyView& view, double devices);
 
 Json plan_json(const Study& study, const Grid& grid, const Plan& plan);
 std::vector<std::vector<std::string>> plan_rows(const Grid& grid, const Plan& plan);
-std::string plan_text(const Study& study, const Grid& grid, const Plan& plan);  // below the table
+// Below the table; `now` is when the study would start.
+std::string plan_text(const Study& study, const Grid& grid, const Plan& plan, std::time_t now);
 
 // What plan.json says of the data, if its sources are those of `base`: looking at a study then
 // needs no data.

@@ -23,13 +23,14 @@ struct StudyResults {
   Json fits;                            // fits.json
 };
 
+// `more`: predictions that the study does not know of, to be shown beside its own.
 StudyResults results_of(const Study& study, const Grid& grid, const StudyView& view,
-                        const StoreState& store, std::vector<Prediction> predictions = {});
+                        const StoreState& store, const std::vector<Prediction>& more = {});
 
 // Run id of the best trial, by cell.
 std::map<std::string, std::string> best_runs(const Grid& grid, const StudyView& view);
 
-// trials.csv, cells.csv, fits.json and figures/ in the folder of the study.
+// trials.csv, cells.csv, fits.json, predictions.json and figures/ in the folder of the study.
 void write_tables(const Study& study, const StudyResults& results);
 
 std::string report_html(const Study& study, const Grid& grid, const StudyView& view,
@@ -40,11 +41,5 @@ Json report_json(const Study& study, const StudyResults& results);
 // [{"name", "state", "sentence", "cells"}], and a line for each.
 Json verdicts_json(const StudyResults& results);
 std::string verdicts_text(const StudyResults& results);
-
-// {"cells", "trials", "eta_s"} of `study status`.
-Json status_json(const Study& study, const Grid& grid, const StudyView& view);
-// Models down, epochs across; a state in each place.
-std::vector<std::vector<std::string>> status_rows(const Grid& grid, const StudyView& view);
-std::string status_text(const Study& study, const Grid& grid, const StudyView& view);
 
 }  // namespace nfscale

@@ -130,13 +130,5 @@ TEST(Report, TablesAreWrittenBesideThePage) {
             m.results.fits.dump());
 }
 
-TEST(Report, StatusCountsCellsAndTrials) {
-  const Made m = made(false);
-  const Json status = status_json(m.study, m.grid, m.view);
-  EXPECT_EQ(status.at("cells").items().size(), 36u);
-  EXPECT_EQ(status.at("trials").at("planned").as_int(), 0);
-  EXPECT_EQ(status.at("trials").at("running").as_int(), 0);
-}
-
 }  // namespace
 }  // namespace nfscale

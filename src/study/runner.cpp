@@ -9,6 +9,7 @@
 #include "base/process.h"
 #include "base/text.h"
 #include "config/load.h"
+#include "study/predict.h"
 
 namespace nfscale {
 namespace {
@@ -55,7 +56,7 @@ class Runner {
     refresh();
     for (;;) {
       if (stop_requested()) return stop();
-      if (view_.search.finished && running_.empty()) return RunOutcome::finished;
+      if (complete(view_) && running_.empty()) return RunOutcome::finished;
       start_more();
       const std::vector<Ended> ended = executor_.poll();
       for (const Ended& e : ended) judge(e);
@@ -76,10 +77,34 @@ class Runner {
     std::vector<std::string> ids;
     for (const auto& [id, trial] : running_) ids.push_back(id);
     view_ = look(study_, grid_, store_.state(), ids, cache_);
+    if (view_.search.finished && seal()) view_ = look(study_, grid_, store_.state(), ids, cache_);
     for (const TrialView& t : view_.trials)
       if (t.result && t.state == "done") record_step_time(t);
     if (options_.progress) options_.progress(view_);
     shown_ = Clock::now();
+  }
+
+  // Predictions of the targets, before their first trial; true where there are new ones.
+  bool seal() {
+    if (grid_.targets.empty()) return false;
+    const uint64_t input = input_hash_of(study_, grid_, view_);
+    if (input == sealed_from_) return false;
+    sealed_from_ = input;
+    const std::vector<size_t> due = due_targets(study_, grid_, store_.state(), input);
+    if (due.empty()) return false;
+    std::vector<CellRow> cells = cell_rows(study_, grid_, view_);
+    const Conclusions conclusions =
+        conclude_study(study_, grid_, view_, cells, static_cast<int>(study_.bootstrap));
+    const std::vector<Prediction> predictions =
+        new_predictions(study_, grid_, view_, store_.state(), cells, conclusions, due, now_text());
+    for (const Prediction& p : predictions) {
+      store_.append("sealed", sealed_record(p));
+      say("{}", prediction_line(p));
+    }
+    if (predictions.size() < due.size())
+      warn("{} of {} targets are neither predicted nor trained: there is no law yet",
+           due.size() - predictions.size(), grid_.targets.size());
+    return !predictions.empty();
   }
 
   // Once for a model, batch and device, so that the axis of compute never moves.
@@ -94,10 +119,11 @@ class Runner {
   bool within_budget() {
     double hours = 0;
     int64_t trials = 0;
-    for (const TrialView& t : view_.trials) {
-      trials += t.state != "planned" || running_.contains(t.trial.run_id);
-      if (t.result && t.result->device_hours > 0) hours += t.result->device_hours;
-    }
+    for (const auto* list : {&view_.trials, &view_.targets})
+      for (const TrialView& t : *list) {
+        trials += t.state != "planned" || running_.contains(t.trial.run_id);
+        if (t.result && t.result->device_hours > 0) hours += t.result->device_hours;
+      }
     const std::string file = study_.file.string();
     std::string used;
     if (study_.budget_trials && trials >= *study_.budget_trials)
@@ -113,7 +139,12 @@ class Runner {
   }
 
   void start_more() {
-    for (TrialView& t : view_.trials) {
+    start_of(view_.trials);
+    if (view_.search.finished) start_of(view_.targets);
+  }
+
+  void start_of(std::vector<TrialView>& trials) {
+    for (TrialView& t : trials) {
       if (t.state != "planned" && t.state != "running") continue;
       if (running_.size() >= executor_.slots()) return;
       const std::string& id = t.trial.run_id;
@@ -129,7 +160,7 @@ class Runner {
 
   void start(const TrialView& t) {
     const Trial& trial = t.trial;
-    const Cell& cell = grid_.cells[trial.cell];
+    const Cell& cell = cell_at(grid_, trial.cell);
     const Path folder = study_.out / "runs" / trial.run_id;
     const auto known = store_.state().trials.find(trial.run_id);
     // A trial whose folder was taken away begins anew, whatever became of it before.
@@ -156,14 +187,14 @@ class Runner {
     files().make_folder(job.log.parent_path());
     store_.append("submitting", Json::object({{"run_id", trial.run_id}}));
     executor_.start(job);
-    running_[trial.run_id] = job;
+    running_[trial.run_id] = {job, Clock::now()};
     store_.append("submitted", Json::object({{"run_id", trial.run_id}}));
   }
 
   void judge(const Ended& ended) {
     const auto found = running_.find(ended.run_id);
     if (found == running_.end()) return;
-    const Job job = found->second;
+    const auto [job, started] = found->second;
     running_.erase(found);
     const std::string& id = ended.run_id;
     const auto result = read_result(job.folder);
@@ -199,9 +230,11 @@ class Runner {
     const bool hopeless = ended.code == static_cast<int>(Exit::usage) ||
                           ended.code == static_cast<int>(Exit::damaged);
     const bool final = hopeless || failures > study_.retries;
-    store_.append(
-        "failed",
-        Json::object({{"run_id", id}, {"code", ended.code}, {"final", final}, {"reason", tail}}));
+    store_.append("failed", Json::object({{"run_id", id},
+                                          {"code", ended.code},
+                                          {"final", final},
+                                          {"wall_s", std::round(seconds_since(started))},
+                                          {"reason", tail}}));
     warn("{} failed with exit {}{}: {}", id, ended.code, final ? "" : ", is tried again", last);
     delay(id, failures);
   }
@@ -220,7 +253,7 @@ class Runner {
       for (const Ended& e : executor_.poll()) {
         const auto found = running_.find(e.run_id);
         if (found == running_.end()) continue;
-        const Job job = found->second;
+        const Job job = found->second.job;
         running_.erase(found);
         const auto result = read_result(job.folder);
         Json record = Json::object({{"run_id", e.run_id}, {"code", e.code}});
@@ -239,7 +272,12 @@ class Runner {
   Store store_;
   StudyView view_;
   ResultCache cache_;
-  std::map<std::string, Job> running_;
+  struct Running {
+    Job job;
+    Clock::time_point started;
+  };
+  std::map<std::string, Running> running_;
+  std::optional<uint64_t> sealed_from_;  // hash of the cells that predictions were last made from
   std::map<std::string, Clock::time_point> not_before_;
   Clock::time_point begun_ = Clock::now(), shown_ = Clock::now();
 };
@@ -251,7 +289,7 @@ std::vector<std::string> trial_command(const Study& study, const Grid& grid, con
   std::vector<std::string> argv = {options.program, "pretrain", "--config",
                                    (study.out / "base.toml").string()};
   for (const std::string& setting :
-       trial_settings(grid, grid.cells[trial.cell], trial.lr, trial.seed)) {
+       trial_settings(grid, cell_at(grid, trial.cell), trial.lr, trial.seed)) {
     argv.push_back("--set");
     argv.push_back(setting);
   }

@@ -5,134 +5,11 @@
 #include <fstream>
 #include <set>
 
-#include "base/log.h"
 #include "base/process.h"
-#include "study/synthetic_law.h"
-#include "study/table.h"
-#include "study/test_study.h"
+#include "study/fake_executor.h"
 
 namespace nfscale {
 namespace {
-
-struct Killed {};  // the runner dies here; nothing may catch it
-
-// Counts the writes of the runner and ends it at one of them, before or after it happened.
-class DyingFiles : public FastFiles {
- public:
-  int left = 1 << 30;
-  bool after = false;
-  void write(int fd, std::span<const std::byte> bytes, const Path& path) override {
-    const bool now = --left < 0;
-    if (now && !after) throw Killed();
-    // A record may be torn in the middle.
-    Files::write(fd, now ? bytes.first(bytes.size() / 2) : bytes, path);
-    if (now) throw Killed();
-  }
-};
-
-// Results from a known law; written around the door of the runner, as another process does.
-class FakeExecutor : public Executor {
- public:
-  FakeExecutor(const Grid& grid, size_t slots) : grid_(grid), slots_(slots) {}
-
-  std::map<std::string, std::vector<int>> codes;  // by cell name: exit codes of its first starts
-  std::vector<std::string> started;
-  bool at_once = true;  // the trial ends although the runner dies
-  int per_poll = 1 << 30;
-
-  size_t slots() const override { return slots_; }
-  void start(const Job& job) override {
-    EXPECT_TRUE(active_.insert(job.trial.run_id).second) << "started twice";
-    EXPECT_LE(active_.size(), slots_);
-    started.push_back(job.trial.run_id);
-    jobs_.push_back(job);
-    if (at_once) finish(job);
-  }
-  std::vector<Ended> poll() override {
-    std::vector<Ended> ended;
-    while (!jobs_.empty() && static_cast<int>(ended.size()) < per_poll) {
-      const Job job = jobs_.front();
-      jobs_.erase(jobs_.begin());
-      active_.erase(job.trial.run_id);
-      if (stop_.contains(job.trial.run_id)) {
-        ended.push_back({job.trial.run_id, 75});
-        continue;
-      }
-      if (!at_once) finish(job);
-      ended.push_back({job.trial.run_id, code_.at(job.trial.run_id)});
-    }
-    return ended;
-  }
-  void cancel(const std::string& run_id) override { stop_.insert(run_id); }
-  void wait() override {}
-
-  double loss(const Trial& trial) const {
-    const Cell& c = grid_.cells[trial.cell];
-    return law::loss(c.size_rank, 1 + c.epoch_rank, trial.lr * 16) +
-           0.001 * static_cast<double>(trial.seed % 3);
-  }
-
- private:
-  void finish(const Job& job) {
-    const Cell& cell = grid_.cells[job.trial.cell];
-    auto& queue = codes[cell.name];
-    int code = 0;
-    if (!queue.empty()) {
-      code = queue.front();
-      queue.erase(queue.begin());
-    }
-    std::ofstream(job.log) << "line of output\nthe last line\n";
-    const double l = loss(job.trial);
-    if (code == 0 && std::isinf(l)) code = 4;
-    code_[job.trial.run_id] = code;
-    if (code != 0 && code != 4) return;
-    const Json heldout = Json::object({{"loss", l}, {"top1", 0.5}});
-    const Json compute = Json::object({{"device", "fake"}, {"device_hours", 0.25}, {"wall_s", 9}});
-    std::ofstream(job.folder / "result.json")
-        << Json::object({{"status", code == 4 ? "diverged" : "done"},
-                         {"steps", cell.steps},
-                         {"examples", cell.images},
-                         {"heldout", code == 4 ? Json() : heldout},
-                         {"compute", compute},
-                         {"certificate", Json::object({{"ok", true}})}})
-               .dump();
-  }
-
-  const Grid& grid_;
-  size_t slots_;
-  std::vector<Job> jobs_;
-  std::set<std::string> active_, stop_;
-  std::map<std::string, int> code_;
-};
-
-RunOptions quick() {
-  RunOptions options;
-  options.program = "nfscale";
-  options.retry_delay_s = 0;
-  return options;
-}
-
-struct Bench {
-  FastFiles door;
-  ScopedFiles scope{door};
-  TestFolder folder;
-  Study study;
-  Grid grid;
-  explicit Bench(const std::string& more = "compute.axis = \"flops\"\nnoise.repeats = 2\n")
-      : study(test_study(folder, more)), grid(make_grid(study, test_data())) {
-    set_log_level(LogLevel::quiet);
-    files().make_folder(study.out);
-  }
-  StudyView view() const {
-    ResultCache cache;
-    return look(study, grid, read_store(study.out / "store").state, {}, cache);
-  }
-  std::string cells() const { return csv_text(cells_table(cell_rows(study, grid, view()))); }
-  Csv trials() const {
-    return trials_table(study, grid, view(), read_store(study.out / "store").state);
-  }
-  RunOutcome run(FakeExecutor& executor) const { return run_study(study, grid, executor, quick()); }
-};
 
 TEST(Runner, AStudyRunsToItsEndAndASecondRunStartsNothing) {
   Bench bench;
@@ -193,22 +70,54 @@ TEST(Runner, KilledAtAnyWriteItGoesOnToTheSameTables) {
     }
 }
 
+// wandb/wandb#1787, ray-project/ray#30584: deleted or failed runs did not come back, or everything
+// ran again.
 TEST(Runner, DeletedAndEmptiedResultsComeBackAndNothingElse) {
-  Bench bench;
+  const std::string more = "compute.axis = \"flops\"\nnoise.repeats = 2\n";
+  Bench bench(more);
   {
     FakeExecutor executor(bench.grid, 1);
+    executor.codes[bench.grid.cells[3].name] = {3};  // damaged data: final
     bench.run(executor);
+    // A prediction that was sealed on the way.
+    Store(bench.study.out)
+        .append("sealed",
+                Json::object({{"prediction", Json::object({{"target", "x@1ep"}})}, {"seal", "0"}}));
   }
   const std::string whole = bench.cells();
   const Csv trials = bench.trials();
   const Path runs = bench.study.out / "runs";
-  std::filesystem::remove_all(runs / trials.rows[1][0]);
-  std::ofstream((runs / trials.rows[4][0] / "result.json")).close();
+  const size_t status = trials.column("status");
+  std::map<std::string, std::string> kept;  // results that nothing may touch
+  for (const auto& row : trials.rows)
+    if (row[status] == "done") kept[row[0]] = read_file(runs / row[0] / "result.json");
+  const std::string deleted = trials.rows[1][0], emptied = trials.rows[4][0];
+  std::filesystem::remove_all(runs / deleted);
+  std::ofstream((runs / emptied / "result.json")).close();
+  for (const TrialView& t : bench.view().trials) {
+    const bool gone = t.trial.run_id == deleted || t.trial.run_id == emptied;
+    EXPECT_EQ(t.state == "planned", gone) << t.trial.run_id << " is " << t.state;
+  }
   FakeExecutor executor(bench.grid, 1);
   bench.run(executor);
   EXPECT_EQ(std::set<std::string>(executor.started.begin(), executor.started.end()),
-            (std::set<std::string>{trials.rows[1][0], trials.rows[4][0]}));
+            (std::set<std::string>{deleted, emptied}));
   EXPECT_EQ(bench.cells(), whole);
+
+  bench.change(more + "lr.start = 0.15\n");
+  FakeExecutor changed(bench.grid, 1);
+  bench.run(changed);
+  EXPECT_FALSE(changed.started.empty());
+  for (const std::string& id : changed.started) EXPECT_FALSE(kept.contains(id)) << id;
+  for (const auto& [id, text] : kept) EXPECT_EQ(read_file(runs / id / "result.json"), text);
+  // The old trials are listed still, as no longer in plan.
+  std::set<std::string> old;
+  const Csv after = bench.trials();
+  for (const auto& row : after.rows)
+    if (row[after.column("reason")] == "not in plan") old.insert(row[0]);
+  for (const auto& [id, text] : kept) EXPECT_TRUE(old.contains(id)) << id;
+  ASSERT_EQ(bench.store().sealed.size(), 1u);
+  EXPECT_EQ(bench.store().sealed[0].seal, "0");
 }
 
 TEST(Runner, ExitCodesMeanWhatTheContractSays) {

@@ -4,7 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
+
+#include "base/error.h"
 
 namespace nfscale {
 namespace {
@@ -49,8 +50,8 @@ struct Curve {
 
 class Search {
  public:
-  Search(const SearchSettings& settings, const std::vector<SearchCell>& cells)
-      : s_(settings), cells_(cells), curves_(cells.size()), edge_(cells.size()) {
+  Search(const SearchSettings& settings, const std::vector<SearchCell>& cells, const Learn& learn)
+      : s_(settings), cells_(cells), learn_(learn), curves_(cells.size()), edge_(cells.size()) {
     result_.cells.resize(cells.size());
     for (size_t c = 0; c < cells.size(); ++c) place_[{cells[c].i, cells[c].j}] = c;
   }
@@ -62,7 +63,7 @@ class Search {
       size_t end = begin;
       while (end < cells_.size() && wave(end) == wave(begin)) ++end;
       for (size_t c = begin; c < end; ++c) {
-        result_.cells[c].searched = search_cell(c);
+        result_.cells[c].searched = search_whole(c);
         whole &= result_.cells[c].searched;
         if (c == s_.noise_cell && result_.cells[c].searched) noise();
       }
@@ -100,16 +101,38 @@ class Search {
     return sum / n;
   }
 
-  // True where the loss is known now; else the trial is wanted.
+  // True where the loss is known now; else the trial is wanted, or has turned out to be missing.
   bool ask(size_t c, int k, std::string why) {
     if (curves_[c].got.contains(k)) return true;
-    const auto known = cells_[c].losses.find(k);
-    if (known != cells_[c].losses.end()) {
-      curves_[c].got[k] = known->second;
-      return true;
+    Wanted wanted = {c, k, 0, std::move(why)};
+    auto known = cells_[c].losses.find(k);
+    if (known == cells_[c].losses.end() && learn_ && learn_(wanted)) {
+      known = cells_[c].losses.find(k);
+      if (known == cells_[c].losses.end()) {
+        NFSCALE_CHECK(cells_[c].missing.contains(k));
+        news_ = true;
+        return false;
+      }
     }
-    result_.next.push_back({c, k, 0, std::move(why)});
-    return false;
+    if (known == cells_[c].losses.end()) {
+      result_.next.push_back(std::move(wanted));
+      return false;
+    }
+    curves_[c].got[k] = known->second;
+    return true;
+  }
+
+  // A trial that turned out to be missing was not one to count on: the cell begins anew.
+  bool search_whole(size_t c) {
+    const size_t wanted = result_.next.size();
+    for (;;) {
+      news_ = false;
+      const bool searched = search_cell(c);
+      if (!news_) return searched;
+      curves_[c].got.clear();
+      edge_[c] = false;
+      result_.next.resize(wanted);
+    }
   }
 
   // The neighbour at (i, j) if it has a finite loss.
@@ -230,9 +253,12 @@ class Search {
     std::vector<double> losses = {curves_[c].at(k)};
     std::vector<Wanted> wanted;
     for (int r = 1; r <= s_.repeats; ++r) {
-      const auto known = cells_[c].repeats.find({k, r});
+      const Wanted repeat = {c, k, r, "noise: the same with another seed"};
+      auto known = cells_[c].repeats.find({k, r});
+      if (known == cells_[c].repeats.end() && learn_ && learn_(repeat))
+        known = cells_[c].repeats.find({k, r});
       if (known == cells_[c].repeats.end())
-        wanted.push_back({c, k, r, "noise: the same with another seed"});
+        wanted.push_back(repeat);
       else if (std::isfinite(known->second))
         losses.push_back(known->second);
     }
@@ -298,15 +324,17 @@ class Search {
             edge_[c] = true;
             continue;
           }
+          const bool has = ask(c, k, "certification: both neighbours of the best");
+          if (!has && !exists(c, k)) {
+            edge_[c] = true;
+            continue;
+          }
           asked = true;
-          known &= ask(c, k, "certification: both neighbours of the best");
+          known &= has;
         }
       }
-      if (asked && known) {
-        for (CellSearch& cell : result_.cells) cell.frontier = false;
-        continue;
-      }
-      return;
+      if (!asked || !known) return;
+      for (CellSearch& cell : result_.cells) cell.frontier = false;
     }
   }
 
@@ -338,7 +366,9 @@ class Search {
   }
 
   const SearchSettings& s_;
-  const std::vector<SearchCell>& cells_;
+  const std::vector<SearchCell>& cells_;  // `learn_` adds to them
+  const Learn& learn_;
+  bool news_ = false;  // a trial has turned out to be missing
   std::vector<Curve> curves_;
   std::map<std::pair<int, int>, size_t> place_;  // by i, j
   std::vector<bool> edge_;
@@ -347,8 +377,13 @@ class Search {
 
 }  // namespace
 
+SearchResult search(const SearchSettings& settings, const std::vector<SearchCell>& cells,
+                    const Learn& learn) {
+  return Search(settings, cells, learn).run();
+}
+
 SearchResult search(const SearchSettings& settings, const std::vector<SearchCell>& cells) {
-  return Search(settings, cells).run();
+  return search(settings, cells, Learn());
 }
 
 }  // namespace nfscale

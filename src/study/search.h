@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <limits>
 #include <map>
 #include <optional>
@@ -79,5 +80,12 @@ struct SearchResult {
 
 // `cells` in the order of their anti-diagonals i + j.
 SearchResult search(const SearchSettings& settings, const std::vector<SearchCell>& cells);
+
+// The same, where losses are looked up when they are asked for: `learn` enters what is known of a
+// trial into the cells (a loss, a repeat, or that it is missing) and says whether it was known.
+// One pass then goes as far as many rounds of the other would.
+using Learn = std::function<bool(const Wanted&)>;
+SearchResult search(const SearchSettings& settings, const std::vector<SearchCell>& cells,
+                    const Learn& learn);
 
 }  // namespace nfscale

@@ -305,5 +305,61 @@ TEST(Search, NoiseIsMeasuredAtTheBestRateOfItsCell) {
   EXPECT_NEAR(*r.result.sigma, 0.00057735, 1e-6);
 }
 
+// Losses that are looked up when they are asked for lead to the same trials, cell by cell, as
+// losses that are told from one round to the next; also where trials diverge or cannot be had, and
+// where the search is only half through.
+TEST(Search, OnePassWithLookingUpIsAllRounds) {
+  for (int study = 0; study < 200; ++study) {
+    SearchSettings settings;
+    settings.low = -7;
+    settings.high = 4;
+    settings.repeats = 2;
+    if (study % 3 == 1) settings.certify = SearchSettings::Certify::all;
+    const auto ask = [&](size_t c, int k) {
+      const auto place = static_cast<uint64_t>(c) * 100 + static_cast<uint64_t>(k + 50);
+      const double u = uniform(words(77, Op::study, place, static_cast<uint32_t>(study))[0]);
+      if (u < 0.05) return std::nan("");
+      return clean(synthetic_cells()[c], k + 7, 1) + 0.01 * u;
+    };
+    // What is on the disk: all of it, or a part.
+    const auto on_disk = [&](size_t c, int k) {
+      return study % 2 == 0 || (c * 7 + static_cast<size_t>(k + 50)) % 5 != 0;
+    };
+    const auto tell = [&](const Wanted& w, std::vector<SearchCell>& cells) {
+      if (!on_disk(w.cell, w.k)) return false;
+      const double loss = ask(w.cell, w.k);
+      if (w.repeat)
+        cells[w.cell].repeats[{w.k, w.repeat}] = loss;
+      else if (std::isnan(loss))
+        cells[w.cell].missing.insert(w.k);
+      else
+        cells[w.cell].losses[w.k] = loss;
+      return true;
+    };
+    std::vector<SearchCell> rounds = synthetic_cells(), once = rounds;
+    SearchResult a;
+    for (bool news = true; news;) {
+      a = search(settings, rounds);
+      news = false;
+      for (const Wanted& w : a.next) news |= tell(w, rounds);
+    }
+    const SearchResult b = search(settings, once, [&](const Wanted& w) { return tell(w, once); });
+    const auto names = [](const SearchResult& r) {
+      std::vector<std::string> list;
+      for (const Wanted& w : r.next) list.push_back(fmt::format("{} {} {}", w.cell, w.k, w.repeat));
+      for (const CellSearch& c : r.cells)
+        list.push_back(fmt::format("{} {} {} {} {} {}", c.searched, c.best.value_or(99), c.vertex,
+                                   c.certified, c.edge, c.frontier));
+      list.push_back(fmt::format("{} {}", r.curvature, r.sigma.value_or(-1)));
+      return list;
+    };
+    ASSERT_EQ(names(a), names(b)) << study;
+    for (size_t c = 0; c < once.size(); ++c) {
+      ASSERT_EQ(rounds[c].losses, once[c].losses) << study;
+      ASSERT_EQ(rounds[c].missing, once[c].missing) << study;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace nfscale

@@ -47,6 +47,8 @@ std::vector<Path> logs_of(const Path& folder) {
   return logs;
 }
 
+}  // namespace
+
 std::string now_text() {
   const std::time_t now = std::time(nullptr);
   std::tm parts{};
@@ -55,6 +57,8 @@ std::string now_text() {
   const size_t n = std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
   return std::string(text, n);
 }
+
+namespace {
 
 // The records of a log; the place of the first bad line that is not the last, if any.
 struct LogContents {
@@ -70,9 +74,9 @@ LogContents read_log(const Path& file) {
   for (size_t line = 1; !rest.empty(); ++line) {
     const size_t end = rest.find('\n');
     const bool last = end == std::string_view::npos || end + 1 == rest.size();
-    const auto record = parse_record(rest.substr(0, end));
+    auto record = parse_record(rest.substr(0, end));
     if (record)
-      contents.records.push_back(*record);
+      contents.records.push_back(std::move(*record));
     else if (last)
       contents.torn = true;
     else if (!contents.damaged_line)
@@ -81,6 +85,21 @@ LogContents read_log(const Path& file) {
     rest.remove_prefix(end + 1);
   }
   return contents;
+}
+
+double number_of(const Json& record, std::string_view key) {
+  const Json* value = record.find(key);
+  return value && value->is_number() ? value->as_double() : 0;
+}
+
+void apply_sealed(const Json& record, StoreState& state) {
+  const Json* prediction = record.find("prediction");
+  if (!prediction || !prediction->is_object()) return;
+  const std::string target = text_of(*prediction, "target");
+  SealedRecord sealed = {*prediction, text_of(record, "seal")};
+  for (const auto& [id, trial] : state.trials)
+    sealed.late |= text_of(trial.chosen, "cell") == target;
+  state.sealed.push_back(std::move(sealed));
 }
 
 }  // namespace
@@ -93,6 +112,7 @@ void apply(const Json& record, StoreState& state) {
     if (key && seconds) state.step_times.try_emplace(key->as_string(), seconds->as_double());
     return;
   }
+  if (kind == "sealed") return apply_sealed(record, state);
   if (id.empty()) return;
   TrialRecord& trial = state.trials[id];
   if (kind == "chosen") {
@@ -104,7 +124,8 @@ void apply(const Json& record, StoreState& state) {
   } else if (kind == "submitting") {
     trial.state = kind;
     ++trial.starts;
-    if (trial.started.empty()) trial.started = text_of(record, "time");
+    trial.submitted = text_of(record, "time");
+    if (trial.started.empty()) trial.started = trial.submitted;
   } else if (kind == "submitted") {
     trial.state = kind;
   } else if (kind == "observed" || kind == "finished") {
@@ -114,6 +135,7 @@ void apply(const Json& record, StoreState& state) {
   } else if (kind == "failed") {
     trial.state = kind;
     ++trial.failures;
+    trial.failed_s += number_of(record, "wall_s");
     trial.reason = text_of(record, "reason");
     const Json* final = record.find("final");
     trial.final = final && final->as_bool();

@@ -24,14 +24,26 @@ struct TrialRecord {
   std::string state;
   bool final = false;            // of failed: no further attempt
   int starts = 0, failures = 0;  // failures since it was last chosen anew
+  double failed_s = 0;           // run time of all attempts that failed
   std::string reason, started, finished;
+  std::string submitted;  // time of the last start
+};
+
+// A prediction as it was sealed (study/predict.h). There is no record that changes one.
+struct SealedRecord {
+  Json prediction;
+  std::string seal;
+  bool late = false;  // trials of its target were chosen before
 };
 
 struct StoreState {
   std::map<std::string, TrialRecord> trials;  // by run id
+  std::vector<SealedRecord> sealed;           // in the order of their records
   std::map<std::string, double> step_times;   // device seconds, by "MODEL BATCH DEVICE"
   size_t records = 0;
 };
+
+std::string now_text();  // "2026-01-31T12:00:00Z"
 
 // Pure: the state is a function of the records in order. Unknown kinds are passed over.
 void apply(const Json& record, StoreState& state);

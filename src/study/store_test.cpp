@@ -11,16 +11,26 @@ Json id(const char* run) {
   return Json::object({{"run_id", run}});
 }
 
+Json sealed(const char* target, double loss) {
+  return Json::object({{"prediction", Json::object({{"target", target}, {"loss", loss}})},
+                       {"seal", "s" + number_text(loss)}});
+}
+
 void fill(const Path& out) {
   Store store(out);
   store.append("chosen", Json::object({{"run_id", "a"}, {"lr", 0.1}}));
   store.append("submitting", id("a"));
   store.append("submitted", id("a"));
-  store.append("failed",
-               Json::object({{"run_id", "a"}, {"final", false}, {"reason", "no\ttab\nsurvives"}}));
+  store.append(
+      "failed",
+      Json::object(
+          {{"run_id", "a"}, {"final", false}, {"wall_s", 7}, {"reason", "no\ttab\nsurvives"}}));
   store.append("submitting", id("a"));
   store.append("step_time", Json::object({{"key", "m 16 cpu"}, {"seconds", 0.5}}));
   store.append("finished", Json::object({{"run_id", "a"}, {"state", "done"}}));
+  store.append("sealed", sealed("m@1ep", 0.1));
+  store.append("chosen", Json::object({{"run_id", "t"}, {"cell", "m@1ep"}}));
+  store.append("sealed", sealed("m@1ep", 0.2));
 }
 
 std::string only_log(const Path& out) {
@@ -39,6 +49,13 @@ TEST(Store, ReplayTellsWhatWasDecided) {
   EXPECT_EQ(a.state, "done");
   EXPECT_EQ(a.starts, 2);
   EXPECT_EQ(a.failures, 1);
+  EXPECT_EQ(a.failed_s, 7);
+  // Every seal is kept, the second one is too late.
+  ASSERT_EQ(state.sealed.size(), 2u);
+  EXPECT_EQ(state.sealed[0].prediction.at("loss").as_double(), 0.1);
+  EXPECT_EQ(state.sealed[1].seal, "s0.2");
+  EXPECT_FALSE(state.sealed[0].late);
+  EXPECT_TRUE(state.sealed[1].late);
   EXPECT_EQ(state.step_times.at("m 16 cpu"), 0.5);
   Store again(folder.path);  // a second controller after the first has gone: a new file
   again.append("chosen", id("b"));
@@ -61,6 +78,12 @@ TEST(Store, ALogCutAnywhereLosesOnlyItsLastRecord) {
     const auto records = static_cast<size_t>(
         std::count_if(ends.begin(), ends.end(), [&](size_t e) { return e <= size; }));
     ASSERT_EQ(contents.state.records, records) << size;
+    // A prediction is there as it was written, or not at all.
+    const size_t seals = records < 8 ? 0 : records < 10 ? 1 : 2;
+    ASSERT_EQ(contents.state.sealed.size(), seals) << size;
+    if (seals > 0) {
+      ASSERT_EQ(contents.state.sealed[0].seal, "s0.1");
+    }
     const bool clean = size == 0 || std::find(ends.begin(), ends.end(), size) != ends.end() ||
                        std::find(ends.begin(), ends.end(), size - 1) != ends.end();
     ASSERT_EQ(contents.torn.empty(), clean) << size;

@@ -112,8 +112,8 @@ std::vector<Key> keys_of(Study& s) {
   keys.push_back(time_key("budget.wall", s.budget_wall));
   key("budget.trials", s.budget_trials, at_least(1));
   key("compute.axis", s.axis, one_of({"device_hours", "flops"}));
-  key("predict.targets", s.targets, any, false);
-  key("predict.hold_out", s.hold_out, between(0, 1), false);
+  key("predict.targets", s.targets);
+  key("predict.hold_out", s.hold_out, between(0, 0.99));
   key("fit.laws", s.laws, any, false);
   key("fit.bootstrap", s.bootstrap, between(0, 100000));
   key("fit.huber", s.huber, positive, false);
@@ -177,10 +177,17 @@ void check_study(const Study& s, const std::map<std::string, std::string>& where
     if (std::count(s.models.begin(), s.models.end(), model) > 1)
       fail(Exit::usage, "{}: grid.models: {} comes twice", at("grid.models"), model);
   }
+  std::vector<std::string> models = s.models;
+  for (const std::string& target : s.targets) {
+    models.push_back(target.substr(0, target.rfind('@')));
+    if (!safe_label(models.back()))
+      fail(Exit::usage, "{}: predict.targets: expected \"MODEL@EPOCHS\", found \"{}\"",
+           at("predict.targets"), printable(target));
+  }
   for (const auto& [model, sets] : s.set)
-    if (std::find(s.models.begin(), s.models.end(), model) == s.models.end())
+    if (std::find(models.begin(), models.end(), model) == models.end())
       fail(Exit::usage, "{}: grid.set.\"{}\" is not in grid.models (nearest: {})", file,
-           printable(model), nearest(model, s.models));
+           printable(model), nearest(model, models));
   if (s.lr_min && s.lr_max && *s.lr_min > *s.lr_max)
     fail(Exit::usage, "{}: lr.min: {} is more than lr.max = {}", at("lr.min"),
          number_text(*s.lr_min), number_text(*s.lr_max));
@@ -190,25 +197,18 @@ std::string cell_name(const std::string& model, double epochs) {
   return fmt::format("{}@{:g}ep", model, epochs);
 }
 
-std::string skip_name(const Study& study, const std::string& entry) {
+// "MODEL@EPOCHS", also with "ep" behind.
+std::pair<std::string, double> named_cell(const Study& study, const char* key,
+                                          const std::string& entry) {
   const size_t at = entry.rfind('@');
-  if (at != std::string::npos) {
+  if (at != std::string::npos && at > 0) {
     std::string number = entry.substr(at + 1);
     if (number.ends_with("ep")) number.resize(number.size() - 2);
-    if (const auto epochs = parse_double(number)) return cell_name(entry.substr(0, at), *epochs);
+    const auto epochs = parse_double(number);
+    if (epochs && *epochs > 0 && std::isfinite(*epochs)) return {entry.substr(0, at), *epochs};
   }
-  fail(Exit::usage, "{}: grid.skip: expected \"MODEL@EPOCHS\", found \"{}\"", study.file.string(),
+  fail(Exit::usage, "{}: {}: expected \"MODEL@EPOCHS\", found \"{}\"", study.file.string(), key,
        printable(entry));
-}
-
-Config configure(const Grid& grid, const std::vector<std::string>& settings) {
-  Config config = grid.base;
-  for (const std::string& setting : settings) {
-    const size_t at = setting.find('=');
-    set_key(config, setting.substr(0, at), parse_toml_value(setting.substr(at + 1)), "grid.set");
-  }
-  resolve(config);
-  return config;
 }
 
 }  // namespace
@@ -298,85 +298,145 @@ std::string run_id(const Cell& cell, double lr, int64_t seed, const std::string&
                      hash.substr(0, 8));
 }
 
+const Cell& cell_at(const Grid& grid, size_t place) {
+  return place < grid.cells.size() ? grid.cells[place] : grid.targets[place - grid.cells.size()];
+}
+
 Trial make_trial(const Grid& grid, size_t cell, int lr_index, int64_t seed) {
   Trial trial = {.cell = cell, .lr_index = lr_index, .seed = seed};
   trial.lr = grid.lr_start * std::pow(grid.lr_factor, lr_index);
-  const Cell& c = grid.cells[cell];
-  const Config config = configure(grid, trial_settings(grid, c, trial.lr, seed));
+  const Cell& c = cell_at(grid, cell);
+  // As by trial_settings; text would be parsed once for every trial.
+  Config config = grid.configs.at(c.model);
+  config.train.duration = {c.epochs, Duration::Unit::epochs};
+  config.optim.lr = trial.lr;
+  config.train.seed = seed;
+  resolve(config);
   trial.config_hash =
       config_hash(config, grid.data.train_fingerprint, grid.data.heldout_fingerprint);
   trial.run_id = run_id(c, trial.lr, seed, trial.config_hash);
   return trial;
 }
 
-Grid make_grid(const Study& study, const StudyData& data) {
-  Grid grid;
-  grid.base = load_config(study.base, {}).config;
-  grid.data = data;
-  grid.set = study.set;
-  grid.lr_factor = study.lr_factor;
+namespace {
+
+void check_base(const Study& study, const Grid& grid) {
   const std::string file = study.file.string();
-  if (grid.base.data.heldout.empty() || data.heldout_examples == 0)
+  if (grid.base.data.heldout.empty() || grid.data.heldout_examples == 0)
     fail(Exit::usage,
          "{}: data.heldout: a study needs a held-out set (one folder can be divided by "
          "?split=train&share=0.05 and ?split=heldout&share=0.05)",
          study.base.string());
-  {
-    Config resolved = grid.base;
-    resolve(resolved);
-    grid.lr_start = study.lr_start.value_or(*resolved.optim.lr);
-  }
   if ((study.lr_min && grid.lr_start < *study.lr_min) ||
       (study.lr_max && grid.lr_start > *study.lr_max))
     fail(Exit::usage, "{}: lr.start: {} lies outside lr.min and lr.max", file,
          number_text(grid.lr_start));
+}
 
-  std::set<std::string> skipped;
-  for (const std::string& entry : study.skip) skipped.insert(skip_name(study, entry));
-  const std::set<std::string> all_skipped = skipped;
+// What all cells of a model have in common.
+struct Counts {
+  Config config;  // resolved
+  int64_t params = 0, macs = 0, memory_bytes = 0;
+};
+
+// `key` names the list that the model comes from.
+Counts count_model(const Study& study, const char* key, const std::string& model, Grid& grid) {
+  Counts counts;
+  try {
+    Cell any = {.model = model};
+    any.epochs = 1;
+    Config& config = grid.configs[model];
+    config = grid.base;
+    for (const std::string& setting : trial_settings(grid, any, grid.lr_start, study.seed)) {
+      const size_t at = setting.find('=');
+      set_key(config, setting.substr(0, at), parse_toml_value(setting.substr(at + 1)), "grid.set");
+    }
+    counts.config = config;
+    resolve(counts.config);
+    const Arch arch = make_arch(config.model, grid.data.classes);
+    const int64_t side = counts.config.train.image_size;
+    counts.params = arch.param_count();
+    counts.macs = arch.macs(side, side);
+    counts.memory_bytes = arch.training_bytes(counts.config.train.batch, side);
+  } catch (const Error& e) {
+    if (e.code != Exit::usage) throw;
+    fail(Exit::usage, "{}: {}: {}: {}", study.file.string(), key, model, e.what());
+  }
+  return counts;
+}
+
+Cell make_cell(const Study& study, const Grid& grid, const std::string& model, const Counts& counts,
+               const Duration& duration) {
+  const Config& config = counts.config;
+  Horizon horizon = {
+      .examples = grid.data.examples * static_cast<uint64_t>(config.data.augment.repeat),
+      .batch = static_cast<uint64_t>(config.train.batch)};
+  if (horizon.examples < 2 * horizon.batch)
+    fail(Exit::usage, "{}: data.train: {} examples are fewer than two batches of {}",
+         study.base.string(), horizon.examples, horizon.batch);
+  Cell cell = {.model = model};
+  cell.images = total_slots(duration, horizon);
+  cell.epochs = duration.unit == Duration::Unit::epochs
+                    ? duration.value
+                    : static_cast<double>(cell.images) / static_cast<double>(horizon.examples);
+  cell.name = cell_name(model, cell.epochs);
+  cell.batch = config.train.batch;
+  cell.params = counts.params;
+  cell.macs = counts.macs;
+  cell.memory_bytes = counts.memory_bytes;
+  cell.steps = (cell.images + horizon.batch - 1) / horizon.batch;
+  cell.flops = 6 * static_cast<double>(cell.macs) * static_cast<double>(cell.images);
+  horizon.total_slots = cell.images;
+  const double warmup = in_steps(config.schedule.warmup, horizon);
+  if (warmup > 0 && warmup >= static_cast<double>(cell.steps))
+    fail(Exit::usage, "{}: schedule.warmup: {} steps are not shorter than the {} steps of {}",
+         study.base.string(), number_text(warmup), cell.steps, cell.name);
+  return cell;
+}
+
+void add_targets(const Study& study, Grid& grid) {
+  std::set<std::string> names;
+  for (const std::string& entry : study.targets) {
+    const auto [model, epochs] = named_cell(study, "predict.targets", entry);
+    const Counts counts = count_model(study, "predict.targets", model, grid);
+    grid.targets.push_back(make_cell(study, grid, model, counts, {epochs, Duration::Unit::epochs}));
+    if (!names.insert(grid.targets.back().name).second)
+      fail(Exit::usage, "{}: predict.targets: {} comes twice", study.file.string(), entry);
+  }
+}
+
+// Models times budgets, without what is skipped and without the targets.
+void add_cells(const Study& study, Grid& grid) {
+  const std::string file = study.file.string();
+  std::set<std::string> skipped, names, not_found;
+  for (const std::string& entry : study.skip) {
+    const auto [model, epochs] = named_cell(study, "grid.skip", entry);
+    skipped.insert(cell_name(model, epochs));
+  }
+  not_found = skipped;
+  for (const Cell& target : grid.targets) skipped.insert(target.name);
   for (const std::string& model : study.models) {
+    const Counts counts = count_model(study, "grid.models", model, grid);
     for (const Duration& duration : study.epochs) {
-      Cell cell = {.model = model};
-      cell.epochs = 1;  // any, for the settings below
-      Config config;
-      Arch arch;
-      try {
-        config = configure(grid, trial_settings(grid, cell, grid.lr_start, study.seed));
-        arch = make_arch(config.model, data.classes);
-      } catch (const Error& e) {
-        if (e.code != Exit::usage) throw;
-        fail(Exit::usage, "{}: grid.models: {}: {}", file, model, e.what());
-      }
-      Horizon horizon = {
-          .examples = data.examples * static_cast<uint64_t>(config.data.augment.repeat),
-          .batch = static_cast<uint64_t>(config.train.batch)};
-      if (horizon.examples < 2 * horizon.batch)
-        fail(Exit::usage, "{}: data.train: {} examples are fewer than two batches of {}",
-             study.base.string(), horizon.examples, horizon.batch);
-      cell.images = total_slots(duration, horizon);
-      cell.epochs = duration.unit == Duration::Unit::epochs
-                        ? duration.value
-                        : static_cast<double>(cell.images) / static_cast<double>(horizon.examples);
-      cell.name = cell_name(model, cell.epochs);
-      if (skipped.erase(cell.name) || all_skipped.contains(cell.name)) continue;
-      cell.batch = config.train.batch;
-      cell.params = arch.param_count();
-      cell.macs = arch.macs(config.train.image_size, config.train.image_size);
-      cell.steps = (cell.images + horizon.batch - 1) / horizon.batch;
-      cell.flops = 6 * static_cast<double>(cell.macs) * static_cast<double>(cell.images);
-      horizon.total_slots = cell.images;
-      const double warmup = in_steps(config.schedule.warmup, horizon);
-      if (warmup > 0 && warmup >= static_cast<double>(cell.steps))
-        fail(Exit::usage, "{}: schedule.warmup: {} steps are not shorter than the {} steps of {}",
-             study.base.string(), number_text(warmup), cell.steps, cell.name);
+      const Cell cell = make_cell(study, grid, model, counts, duration);
+      not_found.erase(cell.name);
+      if (skipped.contains(cell.name)) continue;
+      if (!names.insert(cell.name).second)
+        fail(Exit::usage, "{}: grid.epochs: {} comes twice", file, cell.name);
       grid.cells.push_back(cell);
     }
   }
-  if (!skipped.empty())
-    fail(Exit::usage, "{}: grid.skip: {} is not a cell of the grid", file, *skipped.begin());
+  if (!not_found.empty())
+    fail(Exit::usage, "{}: grid.skip: {} is not a cell of the grid", file, *not_found.begin());
   if (grid.cells.empty()) fail(Exit::usage, "{}: grid.skip: no cell is left", file);
+  if (study.noise_cell != "cheapest" && !names.contains(study.noise_cell))
+    fail(Exit::usage, "{}: noise.cell: {} is not a cell of the grid (nearest: {})", file,
+         study.noise_cell,
+         nearest(study.noise_cell, std::vector<std::string>(names.begin(), names.end())));
+}
 
-  // Ranks: sizes by multiply-adds, budgets by epochs.
+// Ranks: sizes by multiply-adds, budgets by epochs; and the order of the search.
+void rank_cells(Grid& grid) {
   std::vector<std::pair<int64_t, std::string>> sizes;
   std::vector<double> budgets;
   for (const Cell& c : grid.cells) {
@@ -389,23 +449,33 @@ Grid make_grid(const Study& study, const StudyData& data) {
   };
   unique(sizes);
   unique(budgets);
-  std::set<std::string> names;
   for (Cell& c : grid.cells) {
-    const auto size = std::find(sizes.begin(), sizes.end(), std::pair(c.macs, c.model));
-    const auto budget = std::find(budgets.begin(), budgets.end(), c.epochs);
+    const auto size = std::lower_bound(sizes.begin(), sizes.end(), std::pair(c.macs, c.model));
+    const auto budget = std::lower_bound(budgets.begin(), budgets.end(), c.epochs);
     c.size_rank = static_cast<int>(size - sizes.begin());
     c.epoch_rank = static_cast<int>(budget - budgets.begin());
-    if (!names.insert(c.name).second)
-      fail(Exit::usage, "{}: grid.epochs: {} comes twice", file, c.name);
   }
   std::stable_sort(grid.cells.begin(), grid.cells.end(), [](const Cell& a, const Cell& b) {
     const int wave_a = a.size_rank + a.epoch_rank, wave_b = b.size_rank + b.epoch_rank;
     return wave_a != wave_b ? wave_a < wave_b : a.flops < b.flops;
   });
-  if (study.noise_cell != "cheapest" && !names.contains(study.noise_cell))
-    fail(Exit::usage, "{}: noise.cell: {} is not a cell of the grid (nearest: {})", file,
-         study.noise_cell,
-         nearest(study.noise_cell, std::vector<std::string>(names.begin(), names.end())));
+}
+
+}  // namespace
+
+Grid make_grid(const Study& study, const StudyData& data) {
+  Grid grid;
+  grid.base = load_config(study.base, {}).config;
+  grid.data = data;
+  grid.set = study.set;
+  grid.lr_factor = study.lr_factor;
+  Config resolved = grid.base;
+  resolve(resolved);
+  grid.lr_start = study.lr_start.value_or(*resolved.optim.lr);
+  check_base(study, grid);
+  add_targets(study, grid);
+  add_cells(study, grid);
+  rank_cells(grid);
   return grid;
 }
 

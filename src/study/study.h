@@ -47,8 +47,8 @@ struct Study {
   // [compute]
   std::string axis = "device_hours";
   // [predict]
-  std::vector<std::string> targets;
-  double hold_out = 0;
+  std::vector<std::string> targets;  // "MODEL@EPOCHS"; left out of the grid
+  double hold_out = 0;               // of the largest compute; cells above the rest fit no law
   // [fit]
   std::vector<std::string> laws = {"power", "power+floor"};
   int64_t bootstrap = 1000;
@@ -91,10 +91,11 @@ struct Cell {
   int64_t batch = 0;
   uint64_t images = 0, steps = 0;
   double flops = 0;  // 6 * macs * images: forward and backward, two operations a multiply-add
+  int64_t memory_bytes = 0;  // of a training step of the whole batch; an estimate
 };
 
 struct Trial {
-  size_t cell = 0;   // place in Grid::cells
+  size_t cell = 0;   // see cell_at
   int lr_index = 0;  // lr = start * factor^lr_index
   double lr = 0;
   int64_t seed = 0;
@@ -106,9 +107,14 @@ struct Grid {
   Config base;  // not resolved
   StudyData data;
   double lr_start = 0, lr_factor = 2;
-  std::vector<Cell> cells;  // in the order of anti-diagonals of (size, epochs), cheap ones first
+  std::vector<Cell> cells;    // in the order of anti-diagonals of (size, epochs), cheap ones first
+  std::vector<Cell> targets;  // predicted, then trained once; outside of search and fits
   std::map<std::string, std::vector<std::string>> set;
+  std::map<std::string, Config> configs;  // of each model: base and set; not resolved
 };
+
+// Cells by their place in Grid::cells; the places after them are those of the targets.
+const Cell& cell_at(const Grid& grid, size_t place);
 
 // Reads the base configuration and counts; Exit::usage for grids that cannot be.
 Grid make_grid(const Study& study, const StudyData& data);

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "base/toml.h"
+#include "config/load.h"
 #include "study/test_study.h"
 
 namespace nfscale {
@@ -42,6 +44,13 @@ TEST(Study, FaultsNameLineAndKey) {
             "nfnet_f0)");
   EXPECT_EQ(refusal(kHead + kGrid + "grid.skip = [\"nfnet_n0@3\"]\n"),
             "s.toml: grid.skip: nfnet_n0@3ep is not a cell of the grid");
+  EXPECT_EQ(refusal(kHead + kGrid + "predict.targets = [\"nfnet_n1\"]\n"),
+            "s.toml: predict.targets: expected \"MODEL@EPOCHS\", found \"nfnet_n1\"");
+  EXPECT_EQ(refusal(kHead + kGrid + "predict.targets = [\"nfnet_q1@2\"]\n"),
+            "s.toml: predict.targets: nfnet_q1: model.name: nfnet_q1 is not a model (nearest: "
+            "nfnet_f1)");
+  EXPECT_EQ(refusal(kHead + kGrid + "predict.targets = [\"nfnet_n1@2\", \"nfnet_n1@2ep\"]\n"),
+            "s.toml: predict.targets: nfnet_n1@2ep comes twice");
   EXPECT_EQ(refusal(kHead + kGrid + "[grid.set.\"nfnet_n0\"]\noptim.lr = 1\n"),
             "s.toml:6: grid.set.\"nfnet_n0\": optim.lr is the study's, not a model's");
   EXPECT_EQ(refusal(kHead + kGrid + "[grid.set.\"nfnet_n0\"]\nmodel.widht = [1,2,3,4]\n"),
@@ -58,6 +67,24 @@ TEST(Study, ARunIsNamedByItsCellAndItsRecipe) {
   Grid other = grid;
   other.data.train_fingerprint = "moved";
   EXPECT_NE(make_trial(other, 0, -1, 1).run_id, trial.run_id);
+}
+
+// The run that is started has the name that the study looks for.
+TEST(Study, ATrialIsNamedByTheSettingsOfItsCommand) {
+  TestFolder folder;
+  const Grid grid = test_grid(folder,
+                              "lr.factor = 3\npredict.targets = [\"wide@0.1\"]\n"
+                              "[grid.set.wide]\nmodel.name = \"nfnet_n0+\"\n"
+                              "[grid.set.nfnet_n1]\nmodel.se_ratio = 0.25\n");
+  for (size_t cell = 0; cell <= grid.cells.size(); ++cell)
+    for (const int k : {-3, 0, 1}) {
+      const Trial trial = make_trial(grid, cell, k, 7);
+      Config config = grid.base;
+      for (const std::string& s : trial_settings(grid, cell_at(grid, cell), trial.lr, 7))
+        set_key(config, s.substr(0, s.find('=')), parse_toml_value(s.substr(s.find('=') + 1)), "");
+      resolve(config);
+      EXPECT_EQ(trial.config_hash, config_hash(config, "train", "heldout"));
+    }
 }
 
 TEST(Study, FreeSizesAreModelsUnderALabel) {
@@ -79,6 +106,19 @@ TEST(Study, FreeSizesAreModelsUnderALabel) {
   EXPECT_EQ(grid.cells[0].params, 62675);
   EXPECT_EQ(grid.cells[0].images, 128u);
   EXPECT_EQ(grid.cells[0].steps, 8u);
+}
+
+TEST(Study, ATargetLeavesTheGridAndComesAfterIt) {
+  TestFolder folder;
+  const Grid grid = test_grid(folder, "predict.targets = [\"nfnet_n1@0.5\", \"nfnet_n2@2ep\"]\n");
+  EXPECT_EQ(grid.cells.size(), 3u);
+  for (const Cell& cell : grid.cells) EXPECT_NE(cell.name, "nfnet_n1@0.5ep");
+  EXPECT_EQ(cell_at(grid, 3).name, "nfnet_n1@0.5ep");
+  EXPECT_EQ(cell_at(grid, 4).name, "nfnet_n2@2ep");
+  EXPECT_TRUE(make_trial(grid, 4, 0, 1).run_id.starts_with("nfnet_n2-2ep-lr0.1-s1-"));
+  // The same run whether it is a cell or a target.
+  const Grid plain = test_grid(folder, "");
+  EXPECT_EQ(make_trial(grid, 3, -1, 1).run_id, make_trial(plain, 3, -1, 1).run_id);
 }
 
 TEST(Study, TheResolvedFileReadsBackToTheSame) {

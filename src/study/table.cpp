@@ -25,6 +25,107 @@ std::string one_line(std::string text) {
   return text;
 }
 
+std::vector<std::string> trial_row(const Cell& cell, const TrialView& t) {
+  const TrialResult none;
+  const TrialResult& r = t.result ? *t.result : none;
+  const auto given = [&](double v) { return t.result ? csv_number(v) : std::string(); };
+  const TrialRecord& record = t.record;
+  return {t.trial.run_id,
+          cell.name,
+          cell.model,
+          std::to_string(cell.params),
+          std::to_string(cell.macs),
+          csv_number(cell.epochs),
+          csv_number(t.trial.lr),
+          std::to_string(t.trial.lr_index),
+          std::to_string(cell.batch),
+          std::to_string(t.trial.seed),
+          t.state,
+          given(r.loss),
+          given(r.top1),
+          given(r.train_loss),
+          given(r.steps),
+          given(r.examples),
+          csv_number(cell.flops),
+          r.device,
+          given(r.device_hours),
+          given(r.wall_s),
+          given(r.mfu),
+          record.starts > 0 ? std::to_string(record.starts - 1) : "",
+          r.certificate_ok ? flag(*r.certificate_ok) : "",
+          given(r.broken),
+          r.fingerprint,
+          t.result && !r.config_hash.empty() ? r.config_hash : t.trial.config_hash,
+          record.starts > 0 ? std::to_string(record.failures + 1) : "",
+          one_line(record.reason),
+          record.started,
+          record.finished};
+}
+
+// Of an earlier state of the study: kept, and told apart by its reason.
+std::vector<std::string> old_row(const Study& study, const std::string& id,
+                                 const TrialRecord& record) {
+  const auto r = read_result(study.out / "runs" / id);
+  const auto text = [&](const char* key) -> std::string {
+    const Json* v = record.chosen.find(key);
+    if (!v) return "";
+    return v->is_string() ? v->as_string() : v->is_int() ? v->dump() : csv_number(v->as_double());
+  };
+  const auto given = [&](double v) { return r ? csv_number(v) : std::string(); };
+  const TrialResult none;
+  const TrialResult& v = r ? *r : none;
+  return {id,
+          text("cell"),
+          text("model"),
+          text("params"),
+          text("macs"),
+          text("epochs"),
+          text("lr"),
+          text("lr_index"),
+          text("batch"),
+          text("seed"),
+          r ? r->status : "planned",
+          given(v.loss),
+          given(v.top1),
+          given(v.train_loss),
+          given(v.steps),
+          given(v.examples),
+          "",
+          v.device,
+          given(v.device_hours),
+          given(v.wall_s),
+          given(v.mfu),
+          "",
+          v.certificate_ok ? flag(*v.certificate_ok) : "",
+          given(v.broken),
+          v.fingerprint,
+          text("config_hash"),
+          "",
+          "not in plan",
+          record.started,
+          record.finished};
+}
+
+// What the trials of a cell say beside the search.
+struct Tally {
+  int ended = 0, diverged = 0, failed = 0;
+  bool broken = false;  // the certificate of the best one
+};
+
+std::vector<Tally> tallies(const Grid& grid, const StudyView& view) {
+  std::vector<Tally> tallies(grid.cells.size());
+  for (const TrialView& t : view.trials) {
+    Tally& tally = tallies[t.trial.cell];
+    tally.ended += t.result.has_value();
+    tally.diverged += t.state == "diverged";
+    tally.failed += t.state == "failed";
+    const auto& best = view.search.cells[t.trial.cell].best;
+    const bool is_best = best && !t.repeat && t.trial.lr_index == *best;
+    tally.broken |= is_best && t.result && t.result->certificate_ok == false;
+  }
+  return tallies;
+}
+
 }  // namespace
 
 Csv trials_table(const Study& study, const Grid& grid, const StudyView& view,
@@ -37,105 +138,35 @@ Csv trials_table(const Study& study, const Grid& grid, const StudyView& view,
     return std::tuple(a->trial.cell, a->repeat, a->trial.lr_index) <
            std::tuple(b->trial.cell, b->repeat, b->trial.lr_index);
   });
-  for (const TrialView* t : order) {
-    const Cell& cell = grid.cells[t->trial.cell];
-    const TrialResult none;
-    const TrialResult& r = t->result ? *t->result : none;
-    const auto given = [&](double v) { return t->result ? csv_number(v) : std::string(); };
-    const TrialRecord& record = t->record;
-    table.rows.push_back(
-        {t->trial.run_id,
-         cell.name,
-         cell.model,
-         std::to_string(cell.params),
-         std::to_string(cell.macs),
-         csv_number(cell.epochs),
-         csv_number(t->trial.lr),
-         std::to_string(t->trial.lr_index),
-         std::to_string(cell.batch),
-         std::to_string(t->trial.seed),
-         t->state,
-         given(r.loss),
-         given(r.top1),
-         given(r.train_loss),
-         given(r.steps),
-         given(r.examples),
-         csv_number(cell.flops),
-         r.device,
-         given(r.device_hours),
-         given(r.wall_s),
-         given(r.mfu),
-         record.starts > 0 ? std::to_string(record.starts - 1) : "",
-         r.certificate_ok ? flag(*r.certificate_ok) : "",
-         given(r.broken),
-         r.fingerprint,
-         t->result && !r.config_hash.empty() ? r.config_hash : t->trial.config_hash,
-         record.starts > 0 ? std::to_string(record.failures + 1) : "",
-         one_line(record.reason),
-         record.started,
-         record.finished});
-  }
-  // Trials of an earlier state of the study: kept, and told apart by their reason.
-  for (const std::string& id : view.other) {
-    const TrialRecord& record = store.trials.at(id);
-    if (!record.chosen.is_object()) continue;
-    const auto r = read_result(study.out / "runs" / id);
-    const auto text = [&](const char* key) -> std::string {
-      const Json* v = record.chosen.find(key);
-      if (!v) return "";
-      return v->is_string() ? v->as_string() : v->is_int() ? v->dump() : csv_number(v->as_double());
-    };
-    const auto given = [&](double v) { return r ? csv_number(v) : std::string(); };
-    const TrialResult none;
-    const TrialResult& v = r ? *r : none;
-    table.rows.push_back({id,
-                          text("cell"),
-                          text("model"),
-                          text("params"),
-                          text("macs"),
-                          text("epochs"),
-                          text("lr"),
-                          text("lr_index"),
-                          text("batch"),
-                          text("seed"),
-                          r ? r->status : "planned",
-                          given(v.loss),
-                          given(v.top1),
-                          given(v.train_loss),
-                          given(v.steps),
-                          given(v.examples),
-                          "",
-                          v.device,
-                          given(v.device_hours),
-                          given(v.wall_s),
-                          given(v.mfu),
-                          "",
-                          v.certificate_ok ? flag(*v.certificate_ok) : "",
-                          given(v.broken),
-                          v.fingerprint,
-                          text("config_hash"),
-                          "",
-                          "not in plan",
-                          record.started,
-                          record.finished});
-  }
+  for (const TrialView& t : view.targets) order.push_back(&t);
+  for (const TrialView* t : order)
+    table.rows.push_back(trial_row(cell_at(grid, t->trial.cell), *t));
+  for (const std::string& id : view.other)
+    if (const TrialRecord& record = store.trials.at(id); record.chosen.is_object())
+      table.rows.push_back(old_row(study, id, record));
   return table;
+}
+
+CellRow empty_row(const Cell& cell) {
+  CellRow row;
+  row.cell = cell.name;
+  row.model = cell.model;
+  row.params = static_cast<double>(cell.params);
+  row.macs = static_cast<double>(cell.macs);
+  row.epochs = cell.epochs;
+  row.examples = static_cast<double>(cell.images);
+  row.flops = cell.flops;
+  return row;
 }
 
 std::vector<CellRow> cell_rows(const Study& study, const Grid& grid, const StudyView& view) {
   std::vector<CellRow> rows;
+  const std::vector<Tally> all = tallies(grid, view);
   for (size_t c = 0; c < grid.cells.size(); ++c) {
-    const Cell& cell = grid.cells[c];
     const CellSearch& s = view.search.cells[c];
-    CellRow row;
-    row.cell = cell.name;
-    row.model = cell.model;
-    row.params = static_cast<double>(cell.params);
-    row.macs = static_cast<double>(cell.macs);
-    row.epochs = cell.epochs;
-    row.examples = static_cast<double>(cell.images);
-    row.flops = cell.flops;
+    CellRow row = empty_row(grid.cells[c]);
     row.device_hours = view.hours[c];
+    row.trials = all[c].ended;
     row.edge = s.edge;
     row.certified = s.certified;
     row.frontier = s.frontier;
@@ -144,18 +175,8 @@ std::vector<CellRow> cell_rows(const Study& study, const Grid& grid, const Study
     else if (view.search.sigma)
       row.sigma = *view.search.sigma;
     std::vector<std::string> reasons;
-    int diverged = 0, failed = 0;
-    for (const TrialView& t : view.trials) {
-      if (t.trial.cell != c) continue;
-      row.trials += t.result.has_value();
-      diverged += t.state == "diverged";
-      failed += t.state == "failed";
-      const bool is_best = s.best && !t.repeat && t.trial.lr_index == *s.best;
-      if (is_best && t.result && t.result->certificate_ok == false) {
-        row.flagged = true;
-        reasons.push_back("the certificate of the data does not hold");
-      }
-    }
+    row.flagged = all[c].broken;
+    if (row.flagged) reasons.push_back("the certificate of the data does not hold");
     if (s.best) {
       const auto lr = [&](double k) { return grid.lr_start * std::pow(grid.lr_factor, k); };
       row.lr_best = lr(*s.best);
@@ -171,8 +192,8 @@ std::vector<CellRow> cell_rows(const Study& study, const Grid& grid, const Study
     } else {
       reasons.push_back("waits for trials");
     }
-    if (diverged) reasons.push_back(fmt::format("{} diverged", diverged));
-    if (failed) reasons.push_back(fmt::format("{} failed", failed));
+    if (all[c].diverged) reasons.push_back(fmt::format("{} diverged", all[c].diverged));
+    if (all[c].failed) reasons.push_back(fmt::format("{} failed", all[c].failed));
     row.reason = join(reasons, "; ");
     rows.push_back(row);
   }

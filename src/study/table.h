@@ -32,6 +32,10 @@ struct CellRow {
   std::string reason;
 };
 
+// Of a cell that nothing is known of yet.
+CellRow empty_row(const Cell& cell);
+
+// Targets of predictions have rows in trials.csv but none in cells.csv.
 Csv trials_table(const Study& study, const Grid& grid, const StudyView& view,
                  const StoreState& store);
 std::vector<CellRow> cell_rows(const Study& study, const Grid& grid, const StudyView& view);

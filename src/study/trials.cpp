@@ -59,6 +59,10 @@ std::vector<double> cell_hours(const Grid& grid, const StoreState& store,
   return hours;
 }
 
+bool is_open(const TrialView& t) {
+  return t.state == "planned" || t.state == "running";
+}
+
 }  // namespace
 
 std::optional<TrialResult> read_result(const Path& run_folder) {
@@ -133,81 +137,146 @@ SearchSettings search_settings(const Study& study, const Grid& grid) {
   return s;
 }
 
+std::optional<Trial> sealed_trial(const Study& study, const Grid& grid, size_t target,
+                                  const SealedRecord& record) {
+  const double lr = number_at(record.prediction, {"lr_guess"});
+  if (text_at(record.prediction, {"target"}) != grid.targets[target].name || !(lr > 0))
+    return std::nullopt;
+  const double k = std::log(lr / grid.lr_start) / std::log(grid.lr_factor);
+  if (!(std::abs(k) < 1000)) return std::nullopt;
+  Trial trial =
+      make_trial(grid, grid.cells.size() + target, static_cast<int>(std::lround(k)), study.seed);
+  if (trial.config_hash != text_at(record.prediction, {"config_hash"})) return std::nullopt;
+  return trial;
+}
+
+bool complete(const StudyView& view) {
+  return view.search.finished && std::none_of(view.targets.begin(), view.targets.end(), is_open);
+}
+
+namespace {
+
+// Looks at one trial after the other.
+struct Looker {
+  const Study& study;
+  const StoreState& store;
+  const std::set<std::string> running;
+  ResultCache& cache;
+
+  TrialView see(Trial trial, std::string why, int repeat) const {
+    TrialView t;
+    t.trial = std::move(trial);
+    t.why = std::move(why);
+    t.repeat = repeat;
+    const std::string& id = t.trial.run_id;
+    if (const auto found = store.trials.find(id); found != store.trials.end())
+      t.record = found->second;
+    const Path folder = study.out / "runs" / id;
+    if (const auto kept = cache.results.find(id); kept != cache.results.end())
+      t.result = kept->second;
+    else if ((t.result = read_result(folder)))
+      cache.results[id] = *t.result;
+    std::error_code error;
+    const bool failed = !t.result && t.record.final && std::filesystem::exists(folder, error);
+    t.state = t.result               ? t.result->status
+              : failed               ? "failed"
+              : running.contains(id) ? "running"
+                                     : "planned";
+    return t;
+  }
+
+  TrialView see(const Grid& grid, const Wanted& w) const {
+    Trial& trial = cache.trials[{w.cell, w.k, w.repeat}];
+    if (trial.run_id.empty()) trial = make_trial(grid, w.cell, w.k, study.seed + w.repeat);
+    return see(trial, w.why, w.repeat);
+  }
+
+  // Of each target the trial of its last prediction for today's recipe.
+  std::vector<TrialView> targets(const Grid& grid) const {
+    std::vector<TrialView> views;
+    for (size_t i = 0; i < grid.targets.size(); ++i)
+      for (auto record = store.sealed.rbegin(); record != store.sealed.rend(); ++record)
+        if (auto trial = sealed_trial(study, grid, i, *record)) {
+          views.push_back(see(std::move(*trial), "the target of a sealed prediction", 0));
+          break;
+        }
+    return views;
+  }
+};
+
+// What the search gets to know of a trial that has ended.
+void tell(const Wanted& wanted, const TrialView& t, SearchCell& cell) {
+  const bool failed = t.state == "failed";
+  const double loss = failed ? std::nan("") : t.state == "diverged" ? kDiverged : t.result->loss;
+  if (wanted.repeat)
+    cell.repeats[{wanted.k, wanted.repeat}] = loss;
+  else if (failed)
+    cell.missing.insert(wanted.k);
+  else
+    cell.losses[wanted.k] = loss;
+}
+
+bool all_known(const std::vector<double>& hours) {
+  return std::none_of(hours.begin(), hours.end(), [](double h) { return std::isnan(h); });
+}
+
+bool all_searched(const SearchResult& search) {
+  return std::all_of(search.cells.begin(), search.cells.end(),
+                     [](const CellSearch& c) { return c.searched; });
+}
+
+}  // namespace
+
 StudyView look(const Study& study, const Grid& grid, const StoreState& store,
                const std::vector<std::string>& running, ResultCache& cache) {
   const SearchSettings settings = search_settings(study, grid);
   std::vector<SearchCell> cells;
   for (const Cell& c : grid.cells)
     cells.push_back({.i = c.size_rank, .j = c.epoch_rank, .cost = c.flops});
+  const Looker looker = {study, store, {running.begin(), running.end()}, cache};
 
   StudyView view;
-  std::set<std::string> asked;
-  std::vector<TrialView> open;
-  const auto is_running = [&](const std::string& id) {
-    return std::find(running.begin(), running.end(), id) != running.end();
+  const Learn learn = [&](const Wanted& w) {
+    TrialView t = looker.see(grid, w);
+    if (!t.result && t.state != "failed") return false;
+    tell(w, t, cells[w.cell]);
+    view.trials.push_back(std::move(t));
+    return true;
   };
-  bool hours_known = study.axis == "flops";
-  for (;;) {
-    view.search = search(settings, cells);
-    if (!hours_known && std::all_of(view.search.cells.begin(), view.search.cells.end(),
-                                    [](const CellSearch& c) { return c.searched; })) {
-      // The search is through: from here on the frontier is that of the axis.
-      hours_known = true;
+  if (study.axis != "flops") {
+    // Once the search is through, the frontier is that of the axis.
+    SearchSettings uncertified = settings;
+    uncertified.certify = SearchSettings::Certify::none;
+    if (all_searched(search(uncertified, cells, learn))) {
       const std::vector<double> hours = cell_hours(grid, store, view.trials);
-      if (std::none_of(hours.begin(), hours.end(), [](double h) { return std::isnan(h); })) {
-        for (size_t c = 0; c < cells.size(); ++c) cells[c].cost = hours[c];
-        continue;
-      }
+      for (size_t c = 0; c < cells.size() && all_known(hours); ++c) cells[c].cost = hours[c];
     }
-    bool news = false;
-    open.clear();
-    for (const Wanted& w : view.search.next) {
-      TrialView t;
-      t.trial = make_trial(grid, w.cell, w.k, study.seed + w.repeat);
-      t.why = w.why;
-      t.repeat = w.repeat;
-      const std::string& id = t.trial.run_id;
-      if (const auto found = store.trials.find(id); found != store.trials.end())
-        t.record = found->second;
-      const Path folder = study.out / "runs" / id;
-      if (const auto kept = cache.find(id); kept != cache.end())
-        t.result = kept->second;
-      else if ((t.result = read_result(folder)))
-        cache[id] = *t.result;
-      const bool gone = !std::filesystem::exists(folder);
-      const bool failed = !t.result && t.record.final && !gone;
-      t.state = t.result         ? t.result->status
-                : failed         ? "failed"
-                : is_running(id) ? "running"
-                                 : "planned";
-      if (!t.result && !failed) {
-        open.push_back(t);
-        continue;
-      }
-      news = true;
-      asked.insert(id);
-      SearchCell& cell = cells[w.cell];
-      const double loss = failed                  ? std::nan("")
-                          : t.state == "diverged" ? kDiverged
-                                                  : t.result->loss;
-      if (w.repeat)
-        cell.repeats[{w.k, w.repeat}] = loss;
-      else if (failed)
-        cell.missing.insert(w.k);
-      else
-        cell.losses[w.k] = loss;
-      view.trials.push_back(t);
-    }
-    if (!news) break;
   }
-  for (const TrialView& t : open) asked.insert(t.trial.run_id);
-  view.trials.insert(view.trials.end(), open.begin(), open.end());
+  view.search = search(settings, cells, learn);
+  for (const Wanted& w : view.search.next) view.trials.push_back(looker.see(grid, w));
   view.hours = cell_hours(grid, store, view.trials);
-  view.by_hours = study.axis != "flops" && std::none_of(view.hours.begin(), view.hours.end(),
-                                                        [](double h) { return std::isnan(h); });
+  view.by_hours = study.axis != "flops" && all_known(view.hours);
+  view.targets = looker.targets(grid);
+  std::set<std::string> asked;
+  for (const auto* trials : {&view.trials, &view.targets})
+    for (const TrialView& t : *trials) asked.insert(t.trial.run_id);
   for (const auto& [id, record] : store.trials)
     if (!asked.contains(id)) view.other.push_back(id);
   return view;
+}
+
+double hours_of(const Grid& grid, const StudyView& view, const Cell& cell) {
+  double least = INFINITY, hours = std::nan("");
+  for (size_t c = 0; c < grid.cells.size(); ++c) {
+    const Cell& known = grid.cells[c];
+    if (std::isnan(view.hours[c])) continue;
+    const double distance =
+        std::abs(std::log(static_cast<double>(known.macs) / static_cast<double>(cell.macs)));
+    if (!(distance < least)) continue;
+    least = distance;
+    hours = view.hours[c] * cell.flops / known.flops;
+  }
+  return hours;
 }
 
 std::optional<double> device_speed(const Grid& grid, const StudyView& view) {
@@ -223,15 +292,38 @@ std::optional<double> device_speed(const Grid& grid, const StudyView& view) {
   return flops / seconds;
 }
 
+namespace {
+
+// Cells of which the search wants a trial now.
+std::set<size_t> wanted_cells(const StudyView& view) {
+  std::set<size_t> cells;
+  for (const Wanted& w : view.search.next)
+    if (!w.repeat) cells.insert(w.cell);
+  return cells;
+}
+
+// Targets that are neither trained nor being trained.
+std::vector<const Cell*> open_targets(const Grid& grid, const StudyView& view) {
+  std::set<std::string> through;
+  for (const TrialView& t : view.targets)
+    if (!is_open(t)) through.insert(cell_at(grid, t.trial.cell).name);
+  std::vector<const Cell*> open;
+  for (const Cell& target : grid.targets)
+    if (!through.contains(target.name)) open.push_back(&target);
+  return open;
+}
+
+}  // namespace
+
 double remaining_trials(const Study& study, const Grid& grid, const StudyView& view) {
-  double open = 0;
-  for (const TrialView& t : view.trials) open += t.state == "planned" || t.state == "running";
-  for (size_t c = 0; c < grid.cells.size(); ++c)
-    if (!view.search.cells[c].searched && view.search.cells[c].tried.empty()) {
-      const bool wanted = std::any_of(view.search.next.begin(), view.search.next.end(),
-                                      [&](const Wanted& w) { return w.cell == c && !w.repeat; });
-      if (!wanted) open += std::max(1.0, std::round(expected_trials(study, grid, c) - 0.6));
-    }
+  double open = static_cast<double>(open_targets(grid, view).size());
+  for (const TrialView& t : view.trials) open += is_open(t);
+  const std::set<size_t> wanted = wanted_cells(view);
+  for (size_t c = 0; c < grid.cells.size(); ++c) {
+    const CellSearch& cell = view.search.cells[c];
+    if (!cell.searched && cell.tried.empty() && !wanted.contains(c))
+      open += std::max(1.0, std::round(expected_trials(study, grid, c) - 0.6));
+  }
   return open;
 }
 
@@ -248,7 +340,7 @@ std::optional<double> remaining_seconds(const Study& study, const Grid& grid,
       sum->second += cell.flops;
     }
   }
-  if (all.second <= 0) return view.search.finished ? std::optional(0.0) : std::nullopt;
+  if (all.second <= 0) return complete(view) ? std::optional(0.0) : std::nullopt;
   const auto seconds = [&](const Cell& cell) {
     const auto& own = spent[cell.model];
     const auto& s = own.second > 0 ? own : all;
@@ -256,12 +348,12 @@ std::optional<double> remaining_seconds(const Study& study, const Grid& grid,
   };
   double open = 0;
   for (const TrialView& t : view.trials)
-    if (t.state == "planned" || t.state == "running") open += seconds(grid.cells[t.trial.cell]);
+    if (is_open(t)) open += seconds(grid.cells[t.trial.cell]);
+  for (const Cell* target : open_targets(grid, view)) open += seconds(*target);
+  const std::set<size_t> wanted = wanted_cells(view);
   for (size_t c = 0; c < grid.cells.size(); ++c) {
     const CellSearch& cell = view.search.cells[c];
-    const bool wanted = std::any_of(view.search.next.begin(), view.search.next.end(),
-                                    [&](const Wanted& w) { return w.cell == c && !w.repeat; });
-    if (!cell.searched && !wanted)
+    if (!cell.searched && !wanted.contains(c))
       open += seconds(grid.cells[c]) * std::min(2.7, static_cast<double>(study.max_trials));
     else if (!cell.certified && study.certify != "none" && !view.search.finished)
       open += seconds(grid.cells[c]) * 0.5;

@@ -4,6 +4,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "base/json.h"
@@ -37,23 +38,41 @@ struct TrialView {
 struct StudyView {
   SearchResult search;
   std::vector<TrialView> trials;   // asked for by the search, known ones first in that order
+  std::vector<TrialView> targets;  // of sealed predictions, in the order of Grid::targets
   std::vector<std::string> other;  // run ids in the store that this study does not ask for
   bool by_hours = false;           // the axis of compute is known in device hours
   std::vector<double> hours;       // of each cell: steps times the typical step time; NaN: unknown
 };
 
-// Results do not change once they are there: a runner keeps them from one look to the next.
-using ResultCache = std::map<std::string, TrialResult>;
+// The search is through and every sealed target has been trained.
+bool complete(const StudyView& view);
+
+// What does not change from one look to the next at the same study: results that are there, and the
+// names of trials.
+struct ResultCache {
+  std::map<std::string, TrialResult> results;            // by run id
+  std::map<std::tuple<size_t, int, int>, Trial> trials;  // by cell, step of the rate, repeat
+  bool empty() const { return results.empty(); }
+};
 
 // Searches as far as the results on the disk go. `running` are run ids at work now.
 StudyView look(const Study& study, const Grid& grid, const StoreState& store,
                const std::vector<std::string>& running, ResultCache& cache);
+
+// The trial that a sealed prediction speaks of; nothing where it is not of that target (a place in
+// Grid::targets) or of another recipe than today's.
+std::optional<Trial> sealed_trial(const Study& study, const Grid& grid, size_t target,
+                                  const SealedRecord& record);
 
 SearchSettings search_settings(const Study& study, const Grid& grid);
 
 // "MODEL BATCH DEVICE" of a step time, and the seconds of a device that a step took.
 std::string step_key(const Cell& cell, const std::string& device);
 std::optional<double> step_seconds(const TrialResult& result);
+
+// Device hours of a trial of a cell of the grid or outside of it, by the model nearest in size that
+// has trials; NaN before the first.
+double hours_of(const Grid& grid, const StudyView& view, const Cell& cell);
 
 // Operations a second of a device over all that is done; nothing before the first.
 std::optional<double> device_speed(const Grid& grid, const StudyView& view);

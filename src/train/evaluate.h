@@ -13,7 +13,7 @@
 
 namespace nfscale {
 
-struct Prediction {
+struct ExamplePrediction {
   std::string key;
   int64_t label = 0, predicted = 0;
   double loss = 0, probability = 0;
@@ -32,7 +32,7 @@ struct EvaluateOptions {
   int threads = 1;
   at::ScalarType compute = at::kFloat;
   std::string loss = "softmax";
-  std::function<void(const Prediction&)> each = {};
+  std::function<void(const ExamplePrediction&)> each = {};
 };
 
 // Throws Exit::preempted as soon as a stop is requested: the batch is finished, nothing is kept.
