@@ -211,7 +211,7 @@ std::vector<double> log_ticks(double low, double high, int count) {
 }
 
 std::string interval_text(double value, const std::optional<Bounds>& bounds) {
-  const std::string point = fmt::format("{:.3g}", value);
+  std::string point = fmt::format("{:.3g}", value);
   if (!bounds) return point;
   const auto end = [](double v) { return std::isfinite(v) ? fmt::format("{:.3g}", v) : "open"; };
   return fmt::format("{} [{}, {}]", point, end(bounds->low), end(bounds->high));
