@@ -84,6 +84,7 @@ std::vector<CellInfluence> influence_rows(const std::vector<CellRow>& cells,
                                           const std::optional<Tangent>& law) {
   const double nan = std::nan("");
   std::vector<CellInfluence> rows;
+  const std::vector<Influence> judged = influences(points_of(cells, used, options.by_hours));
   // Flagged cells are judged beside the used ones, one at a time.
   for (size_t i = 0; i < cells.size(); ++i) {
     const CellRow& c = cells[i];
@@ -95,7 +96,7 @@ std::vector<CellInfluence> influence_rows(const std::vector<CellRow>& cells,
       if (!in) all.push_back(i);
       const auto place = in ? static_cast<size_t>(at - used.begin()) : all.size() - 1;
       const std::vector<FrontierPoint> points = points_of(cells, all, options.by_hours);
-      const Influence one = influences(points)[place];
+      const Influence one = in ? judged[place] : influences(points)[place];
       row.residual = one.residual;
       row.z = one.z;
       // Of a cell that is left out: with it.
