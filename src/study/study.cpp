@@ -114,13 +114,13 @@ std::vector<Key> keys_of(Study& s) {
   key("compute.axis", s.axis, one_of({"device_hours", "flops"}));
   key("predict.targets", s.targets);
   key("predict.hold_out", s.hold_out, between(0, 0.99));
-  key("fit.laws", s.laws, any, false);
+  key("fit.laws", s.laws);
   key("fit.bootstrap", s.bootstrap, between(0, 100000));
-  key("fit.huber", s.huber, positive, false);
-  key("fit.drop_flagged", s.drop_flagged, any, false);
+  key("fit.huber", s.huber, positive);
+  key("fit.drop_flagged", s.drop_flagged);
   key("finetune.config", s.finetune_config, any, false);
-  key("finetune.candidates", s.candidates, at_least(1), false);
-  key("finetune.budget", s.finetune_budget, positive, false);
+  key("finetune.candidates", s.candidates, between(1, 3));
+  key("finetune.budget", s.finetune_budget, positive);
   key("executor.kind", s.executor, one_of({"local", "slurm", "command"}), false);
   key("executor.slots", s.slots, between(1, 10000));
   key("executor.retries", s.retries, between(0, 1000));
@@ -184,6 +184,10 @@ void check_study(const Study& s, const std::map<std::string, std::string>& where
       fail(Exit::usage, "{}: predict.targets: expected \"MODEL@EPOCHS\", found \"{}\"",
            at("predict.targets"), printable(target));
   }
+  for (const std::string& law : s.laws)
+    if (law != "power" && law != "power+floor")
+      fail(Exit::usage, "{}: fit.laws: expected \"power\" or \"power+floor\", found \"{}\"",
+           at("fit.laws"), printable(law));
   for (const auto& [model, sets] : s.set)
     if (std::find(models.begin(), models.end(), model) == models.end())
       fail(Exit::usage, "{}: grid.set.\"{}\" is not in grid.models (nearest: {})", file,
