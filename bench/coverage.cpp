@@ -196,6 +196,64 @@ void curve_rows() {
   gamma.print();
 }
 
+// Sizes and unique data on a grid, up to 32 passes over the data; R_D = 15, R_N = 5, and
+// coefficients given, as the published law has them (Muennighoff et al., arXiv 2305.16264).
+void repeat_rows() {
+  Count data{"repeat: R_D, 72 rows"}, params{"repeat: R_N, 72 rows"};
+  const int some = std::max(1, tables / 4);
+  const double a = 6.255414, b = 7.3049974, e = 0.6254804, alpha = 0.3526596;
+  for (int t = 0; t < some; ++t) {
+    const auto key = static_cast<uint64_t>(t);
+    FitTable table;
+    table.columns = {{"params", "params"},
+                     {"tokens", "tokens"},
+                     {"unique_tokens", "unique_tokens"},
+                     {"loss", "loss"}};
+    uint32_t row = 0;
+    for (const double n : {1e8, 3e8, 1e9, 3e9})
+      for (const double u : {1e9, 5e9, 25e9})
+        for (const double passes : {1, 2, 4, 8, 16, 32}) {
+          const double optimum = std::exp((a - b) / alpha) * u, base = std::min(n, optimum);
+          const double rd = passes - 1, rn = std::max(n / base - 1, 0.0);
+          const double d = u * (1 + 15 * (1 - std::exp(-rd / 15)));
+          const double size = base * (1 + 5 * (1 - std::exp(-rn / 5)));
+          const double loss = std::exp(e) + std::exp(a) * std::pow(size, -alpha) +
+                              std::exp(b) * std::pow(d, -alpha);
+          table.rows.push_back({n, u * passes, u, loss * std::exp(3e-3 * noise(key, row++))});
+          table.names.push_back("row");
+        }
+    FitOptions options = options_of(key);
+    options.fix = {{"a", a}, {"b", b}, {"e", e}, {"alpha", alpha}, {"beta", alpha}};
+    const LawFit fit = fit_law("repeat", table, options);
+    data.add(found(fit, "R_D"), 15);
+    params.add(found(fit, "R_N"), 5);
+  }
+  data.print();
+  params.print();
+}
+
+// y with (y - 0.1) / (0.9 - y)^0.5 = 30 x^-0.4.
+void curve4_rows() {
+  Count c{"curve4: c, 40 rows"}, floor{"curve4: floor, 40 rows"};
+  const int some = std::max(1, tables / 4);
+  for (int t = 0; t < some; ++t) {
+    const auto key = static_cast<uint64_t>(t);
+    const auto truth = [](double x) {
+      double low = 0.1, high = 0.9;
+      for (int i = 0; i < 60; ++i) {
+        const double y = (low + high) / 2;
+        (y - 0.1 > 30 * std::pow(x, -0.4) * std::sqrt(0.9 - y) ? high : low) = y;
+      }
+      return low;
+    };
+    const LawFit fit = fit_law("curve4", xy(key, 40, 6, truth, 5e-3), options_of(key));
+    c.add(found(fit, "c"), -0.4);
+    floor.add(found(fit, "floor"), 0.1);
+  }
+  c.print();
+  floor.print();
+}
+
 void joint_rows() {
   Count e{"joint: E, 40 rows"}, alpha{"joint: alpha, 40 rows"}, beta{"joint: beta, 40 rows"},
       p{"lr: power of params, 17 rows"}, q{"lr: power of tokens, 17 rows"},
@@ -258,5 +316,7 @@ int main(int argc, char** argv) {
   study_rows();
   power_rows();
   curve_rows();
+  curve4_rows();
   joint_rows();
+  repeat_rows();
 }

@@ -28,7 +28,8 @@ std::string nearest(std::string_view wrong, std::span<const std::string> candida
   std::string best;
   int least = INT_MAX;
   for (const std::string& candidate : candidates) {
-    // A name that goes on where the wrong one ends is what was meant more often than one of its length.
+    // A name that goes on where the wrong one ends is what was meant more often than one of its
+    // length.
     const bool longer = wrong.size() > 2 && candidate.starts_with(wrong);
     const int distance = std::min(edit_distance(wrong, candidate), longer ? 1 : INT_MAX);
     if (distance < least) {

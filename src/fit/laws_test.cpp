@@ -74,11 +74,11 @@ TEST(Laws, IsoflopOnPorianAndLlama) {
       {"cosine_decay", 0.5474016153510866},
       {"tuned_optimizer", 0.5081701657874939}};
   for (const auto& [config, exponent] : expected) {
-    const LawFit fit =
-        fit_law("isoflop",
-                read_table("fit/isoflop_porian.csv", {"flops", "params", "loss"},
-                           [&](const Csv& c, size_t i) { return is(c, i, "config", config); }),
-                quick());
+    const LawFit fit = fit_law(
+        "isoflop",
+        read_table("fit/isoflop_porian.csv", {"flops", "params", "loss"},
+                   [&, name = config](const Csv& c, size_t i) { return is(c, i, "config", name); }),
+        quick());
     EXPECT_NEAR(fit.param("exponent"), exponent, 1e-6) << config;
   }
   FitOptions options = quick();
@@ -105,7 +105,7 @@ TEST(Laws, CurvesOfVisionModelsAreExtrapolated) {
   ASSERT_EQ(keys.size(), 18u);
   std::map<std::string, Vector> errors;
   for (const auto& [key, names] : keys) {
-    const auto part = [&](const char* fit) {
+    const auto part = [&, names = names](const char* fit) {
       FitTable t =
           read_table("fit/vision_curves.csv", {"examples", "error"}, [&](const Csv& c, size_t i) {
             return is(c, i, "task", names[0]) && is(c, i, "model", names[1]) &&

@@ -208,13 +208,19 @@ Verdict same_rate_verdict(const std::vector<CellRow>& cells, const Conclusions& 
 
 // ---- learning rates, faults, candidates
 
+constexpr double kFlat = 0.2;  // width of an interval around 0 that says "flat"
+
+bool trend_decided(const std::optional<Bounds>& b) {
+  return b && (b->high < 0 || b->low > 0 || b->high - b->low < kFlat);
+}
+
 std::string trend(double slope, const std::optional<Bounds>& b, const char* by) {
-  const char* word = !b                                 ? "moves"
-                     : b->high < 0                      ? "falls"
-                     : b->low > 0                       ? "rises"
-                     : std::abs(b->high - b->low) < 0.2 ? "is flat"
-                                                        : "is not decided";
-  return fmt::format("{} with {} (power {}{})", word, by, number(slope), interval(b));
+  const char* word = !trend_decided(b) ? "may move"
+                     : b->high < 0     ? "falls"
+                     : b->low > 0      ? "rises"
+                                       : "is flat";
+  return fmt::format("{} with {} (power {}{}{})", word, by, number(slope), interval(b),
+                     trend_decided(b) ? "" : ": not decided");
 }
 
 Verdict rate_verdict(const std::vector<CellRow>& cells, const Conclusions& c) {
@@ -232,7 +238,7 @@ Verdict rate_verdict(const std::vector<CellRow>& cells, const Conclusions& c) {
     v.sentence = "The best learning rate " + trend(c.rate->q, c.rate->q_interval, "epochs") +
                  " and " + trend(c.rate->p, c.rate->p_interval, "parameters") +
                  fmt::format(", by {} cells; ", c.rate->cells);
-    if (c.rate->p_interval && c.rate->q_interval) v.state = "decided";
+    if (trend_decided(c.rate->q_interval)) v.state = "decided";
   } else {
     v.sentence = "How the best learning rate moves needs six cells with two rates each; ";
     v.state = "waits";
