@@ -221,6 +221,8 @@ std::vector<std::string> law_columns(const std::string& law) {
 }
 
 LawFit fit_law(const std::string& law, const FitTable& table, const FitOptions& options) {
+  if (const size_t needed = law_columns(law).size(); table.columns.size() != needed)
+    fail(Exit::usage, "law {}: {} columns, {} are needed", law, table.columns.size(), needed);
   if (law == "isoflop") return fit_isoflop(table, options);
   const Formula& f = formula_of(law);
   LawFit fit;
