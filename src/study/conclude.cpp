@@ -222,6 +222,7 @@ std::optional<RateConclusion> conclude_rate(const std::vector<CellRow>& cells,
                                             const std::vector<size_t>& used,
                                             const ConcludeOptions& options) {
   FitTable table;
+  table.columns = {{"params", "params"}, {"tokens", "epochs"}, {"lr", "lr_vertex"}};
   for (const size_t i : used) {
     const CellRow& c = cells[i];
     if (!(c.lr_vertex > 0) || c.bracket == "none") continue;
