@@ -185,6 +185,10 @@ void Json::push(Json value) {
   std::get<Array>(value_).push_back(std::move(value));
 }
 
+Json finite_json(double value) {
+  return std::isfinite(value) ? Json(value) : Json();
+}
+
 std::string number_text(double value) {
   char buffer[32];
   const auto end = std::to_chars(buffer, buffer + sizeof buffer, value).ptr;

@@ -72,6 +72,9 @@ class Json {
 // object is refused. Numbers beyond int64 become doubles.
 Json parse_json(std::string_view text, std::string_view where);
 
+// null for NaN and infinity: what is not known.
+Json finite_json(double value);
+
 // The shortest text that reads back to the same double: 0.1, 1e-05, 3.
 std::string number_text(double value);
 

@@ -179,9 +179,8 @@ Json frontier(Csv csv, const Args& args, uint64_t hash) {
   const bool trials = csv.find_column("heldout_loss").has_value();
   std::vector<CellRow> cells = trials ? cells_of_trials(csv) : cells_of_table(csv);
   const FitOptions given = options_of(args);
-  if (!given.fix.empty())
-    fail(Exit::usage, "--fix {}: no parameter of the law frontier can be given",
-         given.fix.begin()->first);
+  for (const char* option : {"--fix", "--at", "--score", "--huber"})
+    if (args.has(option)) fail(Exit::usage, "{}: not for the law frontier", option);
   ConcludeOptions options;
   options.by_hours = names.contains("x") ? names.at("x") == "device_hours"
                                          : csv.find_column("device_hours").has_value();

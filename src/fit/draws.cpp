@@ -90,7 +90,6 @@ void keep(const Tangent& law, LawKind by, const DrawOptions& options, uint64_t d
 FrontierDraws draw_frontier(const std::vector<FrontierPoint>& points, LawKind by,
                             const DrawOptions& options) {
   FrontierDraws draws;
-  draws.asked = options.draws;
   draws.line.resize(options.at.size());
   draws.slices_line.resize(options.at.size());
   draws.target.resize(options.targets.size());

@@ -100,6 +100,24 @@ Rates rates_of(const Vector& x, const Vector& size, const Vector& epochs, const 
           macs.empty() ? std::nan("") : line_fit(x, macs).second};
 }
 
+std::optional<Tangent> line_through(const std::vector<FrontierPoint>& points,
+                                    const std::vector<size_t>& set) {
+  if (set.size() < 3) return std::nullopt;
+  Tangent line;
+  line.centre = centre_of(points);
+  Vector x, z;
+  for (const size_t i : set) {
+    const FrontierPoint& p = points[i];
+    x.push_back(std::log(p.compute) - line.centre);
+    z.push_back(std::log(p.loss));
+    line.touches.push_back({p.model, p.compute, p.loss, p.size, p.epochs});
+  }
+  const auto [offset, slope] = line_fit(x, z);
+  line.exponent = -slope;
+  line.offset = offset;
+  return line;
+}
+
 }  // namespace
 
 double Tangent::at(double compute) const {
@@ -261,21 +279,11 @@ std::vector<size_t> lower_hull(const std::vector<FrontierPoint>& points) {
 }
 
 std::optional<Tangent> pareto_line(const std::vector<FrontierPoint>& points) {
-  const std::vector<size_t> set = pareto_set(points);
-  if (set.size() < 3) return std::nullopt;
-  Tangent line;
-  line.centre = centre_of(points);
-  Vector x, z;
-  for (const size_t i : set) {
-    const FrontierPoint& p = points[i];
-    x.push_back(std::log(p.compute) - line.centre);
-    z.push_back(std::log(p.loss));
-    line.touches.push_back({p.model, p.compute, p.loss, p.size, p.epochs});
-  }
-  const auto [offset, slope] = line_fit(x, z);
-  line.exponent = -slope;
-  line.offset = offset;
-  return line;
+  return line_through(points, pareto_set(points));
+}
+
+std::optional<Tangent> hull_line(const std::vector<FrontierPoint>& points) {
+  return line_through(points, lower_hull(points));
 }
 
 }  // namespace nfscale

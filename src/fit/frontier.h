@@ -78,6 +78,8 @@ std::optional<Slices> budget_slices(const std::vector<FrontierPoint>& points, in
 // A line through the cells that no cheaper one beats, as commonly drawn; biased upwards. `touches`
 // are those cells. Nothing below three.
 std::optional<Tangent> pareto_line(const std::vector<FrontierPoint>& points);
+// The same through the lower convex hull, which bends less.
+std::optional<Tangent> hull_line(const std::vector<FrontierPoint>& points);
 // Places of the points that no cheaper one beats, and of the lower convex hull in logarithms.
 std::vector<size_t> pareto_set(const std::vector<FrontierPoint>& points);
 std::vector<size_t> lower_hull(const std::vector<FrontierPoint>& points);
@@ -85,7 +87,6 @@ std::vector<size_t> lower_hull(const std::vector<FrontierPoint>& points);
 // Residuals around the smooth curves of the models, drawn again, everything downstream done again.
 // The residuals are scaled by sqrt(n / (n - p)), or to `sigma` (of ln loss) where that is more.
 struct FrontierDraws {
-  int asked = 0;
   // Of the draws that have the estimate; ratios in both measures of size.
   Vector tangent_exponent, slices_exponent;
   Vector tangent_ratio, slices_ratio, tangent_ratio_macs, slices_ratio_macs;

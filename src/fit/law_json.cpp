@@ -6,12 +6,8 @@
 namespace nfscale {
 namespace {
 
-Json bound_json(double v) {
-  return std::isfinite(v) ? Json(v) : Json();
-}
-
 Json bounds_json(const Bounds& b) {
-  return Json::array({bound_json(b.low), bound_json(b.high)});
+  return Json::array({finite_json(b.low), finite_json(b.high)});
 }
 
 Json residual_json(const LawFit& fit, const FitTable& table) {
@@ -60,7 +56,7 @@ Json law_json(const LawFit& fit, const FitTable& table, const FitOptions& option
                     {"excluded", excluded},
                     {"objective", Json::object({{"name", fit.objective_name},
                                                 {"value", fit.objective},
-                                                {"delta", bound_json(options.huber)}})},
+                                                {"delta", finite_json(options.huber)}})},
                     {"params", params},
                     {"interval", interval},
                     {"open", open},

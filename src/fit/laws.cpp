@@ -223,6 +223,8 @@ std::vector<std::string> law_columns(const std::string& law) {
 LawFit fit_law(const std::string& law, const FitTable& table, const FitOptions& options) {
   if (const size_t needed = law_columns(law).size(); table.columns.size() != needed)
     fail(Exit::usage, "law {}: {} columns, {} are needed", law, table.columns.size(), needed);
+  if (!options.at.empty() && !(law_columns(law) == std::vector<std::string>{"x", "y"}))
+    fail(Exit::usage, "--at: the law {} has no y over x to predict; power and others of x do", law);
   if (law == "isoflop") return fit_isoflop(table, options);
   const Formula& f = formula_of(law);
   LawFit fit;

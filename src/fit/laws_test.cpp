@@ -209,6 +209,10 @@ TEST(Laws, WhatCannotBeFittedIsRefused) {
   }
   EXPECT_THROW(fit_law("power+floor", noisy(2, 1, 0, 1), quick()), Error);
   EXPECT_THROW(fit_law("isoflop", noisy(9, 1, 0, 1), quick()), Error);
+  FitOptions ahead = quick();
+  ahead.at = {1e9};
+  EXPECT_THROW(fit_law("joint", read_table("fit/chinchilla_epoch.csv", kJoint, used), ahead),
+               Error);
 }
 
 // ---- reports from the field

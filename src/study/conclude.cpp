@@ -18,13 +18,8 @@ constexpr size_t kMinBudgets = 4, kMinModels = 3;
 constexpr size_t kMinFlagged = 20;  // cells; with fewer, the others know too little to accuse one
 constexpr int kMinDraws = 20;
 
-double compute_of(const CellRow& c, bool by_hours) {
-  return by_hours ? c.device_hours : c.flops;
-}
-
 FrontierPoint point_of(const CellRow& c, bool by_hours) {
-  return {c.model,  compute_of(c, by_hours), c.loss_vertex, c.params,
-          c.epochs, c.macs > 0 ? c.macs : 0};
+  return {c.model, c.compute(by_hours), c.loss_vertex, c.params, c.epochs, c.macs > 0 ? c.macs : 0};
 }
 
 std::vector<FrontierPoint> points_of(const std::vector<CellRow>& cells,
@@ -55,7 +50,7 @@ Usable usable_cells(std::vector<CellRow>& cells, const ConcludeOptions& options)
       continue;
     }
     if (options.drop_flagged && c.flagged) continue;
-    if (!(compute_of(c, options.by_hours) > 0) || !(c.loss_vertex > 0)) continue;
+    if (!(c.compute(options.by_hours) > 0) || !(c.loss_vertex > 0)) continue;
     u.places.push_back(i);
   }
   return u;
@@ -91,7 +86,7 @@ std::vector<CellInfluence> influence_rows(const std::vector<CellRow>& cells,
     CellInfluence row = {c.cell, nan, nan, c.flagged, c.flagged ? c.reason : "", nan, nan};
     const auto at = std::find(used.begin(), used.end(), i);
     const bool in = at != used.end();
-    if (in || (c.flagged && c.loss_vertex > 0 && compute_of(c, options.by_hours) > 0)) {
+    if (in || (c.flagged && c.loss_vertex > 0 && c.compute(options.by_hours) > 0)) {
       std::vector<size_t> all = used;
       if (!in) all.push_back(i);
       const auto place = in ? static_cast<size_t>(at - used.begin()) : all.size() - 1;
@@ -153,6 +148,7 @@ LawConclusion conclude_law(const std::vector<FrontierPoint>& points, const Concl
   law.law = common_tangent(points);
   law.slices = budget_slices(points);
   law.pareto = pareto_line(points);
+  law.hull = hull_line(points);
   law.method = law.law ? "tangent" : law.pareto ? "pareto" : "none";
   if (!law.law) law.law = law.pareto;
   if (!law.law) return law;
@@ -388,7 +384,7 @@ std::string why_no_law(const std::vector<CellRow>& cells, const ConcludeOptions&
 void mark_cells(const LawConclusion& law, const ConcludeOptions& options,
                 std::vector<CellRow>& cells) {
   for (CellRow& c : cells) {
-    const double compute = compute_of(c, options.by_hours);
+    const double compute = c.compute(options.by_hours);
     if (std::isnan(c.loss_vertex) || !(compute > 0)) continue;
     c.excess = std::log(c.loss_vertex) - std::log(law.law->at(compute));
     c.near = c.excess <= options.tolerance;
@@ -423,7 +419,6 @@ Conclusions conclude(std::vector<CellRow>& cells, const ConcludeOptions& options
     }
   }
   if (!points.empty()) {
-    for (const size_t k : pareto_set(points)) c.law.frontier.push_back(cells[c.used[k]].cell);
     c.laws = frontier_laws(cells, c.used, options);
     const bool tangent = c.law.method == "tangent";
     c.optima = optimum_regions(points, tangent ? c.law.law : std::nullopt, options.tolerance);

@@ -50,14 +50,13 @@ struct LawConclusion {
   std::string method;  // tangent, pareto or none
   std::optional<Tangent> law;
   std::optional<Slices> slices;
-  std::optional<Tangent> pareto;  // as commonly drawn
+  std::optional<Tangent> pareto, hull;  // through cells, as commonly drawn
   // 95 %: the union of the tangent's and the slices' intervals where both are there.
   std::optional<Bounds> exponent, ratio, ratio_macs, curvature;
   double ratio_macs_point = 0;
   int draws = 0, drawn = 0;                      // asked for, and with a law of their own
   std::vector<double> compute, line, low, high;  // the law and its 95 % band
   double measured_low = 0, measured_high = 0;    // compute that the law rests on
-  std::vector<std::string> frontier;             // cells that no cheaper one beats
 };
 
 // A law of the frontier cells, for fits.json.

@@ -7,10 +7,6 @@
 namespace nfscale {
 namespace {
 
-Json known(double v) {
-  return std::isfinite(v) ? Json(v) : Json();
-}
-
 Json touches_json(const std::vector<TouchPoint>& touches) {
   Json list = Json::array();
   for (const TouchPoint& t : touches)
@@ -22,6 +18,12 @@ Json touches_json(const std::vector<TouchPoint>& touches) {
   return list;
 }
 
+Json line_json(const std::optional<Tangent>& line) {
+  if (!line) return {};
+  return Json::object(
+      {{"exponent", line->exponent}, {"at_1e4", line->at(1e4)}, {"cells", line->touches.size()}});
+}
+
 Json params_json(const LawConclusion& law) {
   Json params = Json::object();
   if (!law.law) return params;
@@ -31,10 +33,10 @@ Json params_json(const LawConclusion& law) {
   params.set("touching_models", law.law->touches.size());
   params.set("sd_offset", law.law->sd_offset);
   params.set("rate_params", law.law->rates.size);
-  params.set("rate_macs", known(law.law->rates.macs));
+  params.set("rate_macs", finite_json(law.law->rates.macs));
   params.set("rate_epochs", law.law->rates.epochs);
   params.set("ratio", law.law->rates.ratio());
-  params.set("ratio_macs", known(law.law->rates.ratio_macs()));
+  params.set("ratio_macs", finite_json(law.law->rates.ratio_macs()));
   return params;
 }
 
@@ -42,7 +44,7 @@ Json slices_json(const LawConclusion& law) {
   if (!law.slices) return {};
   const Slices& s = *law.slices;
   return Json::object({{"exponent", s.exponent},
-                       {"curvature", known(s.curvature)},
+                       {"curvature", finite_json(s.curvature)},
                        {"rate_params", s.rates.size},
                        {"rate_epochs", s.rates.epochs},
                        {"ratio", s.rates.ratio()},
@@ -58,7 +60,7 @@ Json interval_json(const LawConclusion& law, Json& open) {
                       : "residuals drawn again around the line"},
        {"level", 0.95}});
   const auto add = [&](const char* name, const std::optional<Bounds>& b) {
-    if (b) out.set(name, Json::array({known(b->low), known(b->high)}));
+    if (b) out.set(name, Json::array({finite_json(b->low), finite_json(b->high)}));
   };
   add("exponent", law.exponent);
   add("ratio", law.ratio);
@@ -115,9 +117,9 @@ Json record_json(const Conclusions& c) {
                             {"exponent", r.exponent},
                             {"rms_log_error", r.rms},
                             {"bias", r.bias},
-                            {"inside50", known(r.inside50)},
-                            {"inside95", known(r.inside95)},
-                            {"naive_rms_log_error", known(r.naive_rms)}}));
+                            {"inside50", finite_json(r.inside50)},
+                            {"inside95", finite_json(r.inside95)},
+                            {"naive_rms_log_error", finite_json(r.naive_rms)}}));
   return list;
 }
 
@@ -162,10 +164,8 @@ Json frontier_json(const Conclusions& c, const std::vector<CellRow>& cells, uint
        {"starts", Json::object({{"tried", 1}, {"reached", law.law ? 1 : 0}})},
        {"touches", law.law ? touches_json(law.law->touches) : Json()},
        {"slices", slices_json(law)},
-       {"pareto", law.pareto ? Json::object({{"exponent", law.pareto->exponent},
-                                             {"at_1e4", law.pareto->at(1e4)},
-                                             {"cells", law.pareto->touches.size()}})
-                             : Json()},
+       {"pareto", line_json(law.pareto)},
+       {"hull", line_json(law.hull)},
        {"residual", Json::object({{"rms", std::sqrt(square)}, {"max", largest}, {"worst", worst}})},
        {"leave_one_out", influence_json(c)},
        {"score", record_json(c)},

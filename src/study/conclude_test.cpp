@@ -48,6 +48,8 @@ TEST(Conclude, TheEstimatorsAreThoseOfTheReference) {
   EXPECT_NEAR(c.law.slices->rates.epochs, 0.5261667073945664, 1e-5);
   EXPECT_EQ(c.law.slices->optima.size(), 9u);
   EXPECT_NEAR(c.law.pareto->exponent, 0.040433521019075325, 1e-6);
+  EXPECT_NEAR(c.law.hull->exponent, 0.0402543638958051, 1e-6);
+  EXPECT_NEAR(c.law.hull->at(1e4), 2.6028361779506484, 1e-5);
   // The union of [0.0396, 0.0400] and what the slices say; the truth is 0.0400.
   ASSERT_TRUE(c.law.exponent && c.law.ratio && c.law.ratio_macs);
   EXPECT_LT(c.law.exponent->low, 0.0398);
@@ -274,6 +276,10 @@ TEST(Conclude, TooFewCellsAreSaidWithWhatIsMissing) {
   EXPECT_EQ(c.verdicts[0].sentence,
             "No law yet: it takes 3 models with 4 epoch budgets each; nfnet_f1 has 3; waits for "
             "nfnet_f1@0.5ep.");
+  for (const Verdict& v : c.verdicts)
+    if (v.state == "waits") {
+      EXPECT_EQ(v.cells, std::vector<std::string>{"nfnet_f1@0.5ep"}) << v.name;
+    }
   std::vector<CellRow> two = small(2, 2), none;
   EXPECT_NE(conclude(two, options).verdicts[0].sentence.find("the grid has 2 models"),
             std::string::npos);

@@ -160,10 +160,6 @@ void draw(Figure& figure, std::string text, const std::vector<std::string>& kind
   figure.spec = parse_json(text, figure.name);
 }
 
-Json maybe(double v) {
-  return std::isfinite(v) ? Json(v) : Json();
-}
-
 void LogRange::include(double v) {
   if (!(v > 0) || !std::isfinite(v)) return;
   low = std::min(low, v);

@@ -65,7 +65,7 @@ struct FigureInput {
   std::string heldout;  // where they come from
 
   bool by_hours() const { return conclusions.axis == "device hours"; }
-  double compute(const CellRow& c) const { return by_hours() ? c.device_hours : c.flops; }
+  double compute(const CellRow& c) const { return c.compute(by_hours()); }
   std::string run(const std::string& cell) const;  // empty where there is none
 };
 
@@ -99,8 +99,6 @@ FigureValues compute_values(const FigureInput& input, double low, double high);
 // Fills `text`, a specification with @NAME@ for values and @DATASETS@ for the rows of `kinds`.
 void draw(Figure& figure, std::string text, const std::vector<std::string>& kinds,
           const FigureValues& values);
-
-Json maybe(double v);  // null for what is not finite
 
 // "WHAT waits for ..." with the cells that a law waits for, as far as they are known.
 std::string waits_for_law(const FigureInput& input, const std::string& what);

@@ -77,7 +77,7 @@ void add_excess(const FigureInput& in, Figure& figure) {
                           {"epochs", c.epochs},
                           {"excess", c.excess},
                           {"excess_percent", 100 * std::expm1(c.excess)},
-                          {"z", i ? maybe(i->z) : Json()},
+                          {"z", i ? finite_json(i->z) : Json()},
                           {"flagged", c.flagged},
                           {"note", i && !i->why.empty() ? i->why : c.reason},
                           {"run", in.run(c.cell)}});
@@ -103,7 +103,7 @@ void add_without(const FigureInput& in, const Tangent& law, Figure& figure) {
                            {"epochs", c.epochs},
                            {"exponent", i->exponent_without},
                            {"ratio", i->ratio_without},
-                           {"z", maybe(i->z)},
+                           {"z", finite_json(i->z)},
                            {"label", named ? c.cell : ""},
                            {"run", in.run(c.cell)}});
   }

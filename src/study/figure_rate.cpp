@@ -108,7 +108,7 @@ void add_rates(const FigureInput& in, Figure& figure) {
                         {"model", c.model},
                         {"epochs", c.epochs},
                         {"lr", c.lr_best},
-                        {"lr_vertex", maybe(c.lr_vertex)},
+                        {"lr_vertex", finite_json(c.lr_vertex)},
                         {"below", low ? c.lr_best / in.lr_factor : c.lr_best},
                         {"above", high ? c.lr_best * in.lr_factor : c.lr_best},
                         {"bracket", c.bracket},
@@ -219,7 +219,7 @@ void add_curve(const FigureInput& in, const CellRow& c, Figure& figure) {
                            {"model", c.model},
                            {"epochs", c.epochs},
                            {"lr", t.lr},
-                           {"loss", maybe(t.loss)},
+                           {"loss", finite_json(t.loss)},
                            {"other_seed", t.other_seed},
                            {"run", t.run_id}});
   add_parabola(c, in.lr_factor, figure);

@@ -51,8 +51,8 @@ void add_score(const FigureInput& in, const std::string& series, const std::stri
                        {"cell", cell},
                        {"model", model_of(cell)},
                        {"predicted", predicted},
-                       {"low", maybe(interval.low)},
-                       {"high", maybe(interval.high)},
+                       {"low", finite_json(interval.low)},
+                       {"high", finite_json(interval.high)},
                        {"observed", observed},
                        {"error_percent", 100 * (predicted / observed - 1)},
                        {"run", in.run(cell)}});

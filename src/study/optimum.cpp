@@ -8,10 +8,6 @@ namespace {
 
 constexpr double kBudgetsPerDecade = 20;
 
-double compute_of(const CellRow& c, bool by_hours) {
-  return by_hours ? c.device_hours : c.flops;
-}
-
 }  // namespace
 
 std::vector<OptimumRegion> optimum_regions(const std::vector<FrontierPoint>& points,
@@ -75,7 +71,7 @@ std::vector<Candidate> candidates_of(const std::vector<CellRow>& cells,
                                      const std::vector<size_t>& used, bool by_hours,
                                      const ConcludeOptions& options) {
   std::vector<Candidate> out;
-  const auto compute = [&](size_t i) { return compute_of(cells[i], by_hours); };
+  const auto compute = [&](size_t i) { return cells[i].compute(by_hours); };
   const double budget = options.candidate_budget > 0 ? options.candidate_budget : INFINITY;
   std::optional<size_t> a, b;
   for (const size_t i : used)

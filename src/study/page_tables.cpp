@@ -144,14 +144,13 @@ PageTable cell_table(const Grid& grid, const StudyView& view, const StudyResults
   const auto best = best_runs(grid, view);
   for (const CellRow& c : r.cells) {
     const auto run = best.find(c.cell);
-    table.add(
-        {html_text(c.cell), short_number(c.params, 9), short_number(c.macs, 9),
-         short_number(c.examples, 9), short_number(view.by_hours ? c.device_hours : c.flops, 4),
-         trial_links(grid, view, c.cell, run == best.end() ? "" : run->second),
-         short_number(c.lr_best), short_number(c.loss), short_number(c.loss_vertex),
-         std::isnan(c.excess) ? "" : fmt::format("{:.2f}", 100 * std::expm1(c.excess)),
-         c.near ? yes_no(*c.near) : "", yes_no(c.certified), html_text(c.reason)},
-        "cell-" + c.cell);
+    table.add({html_text(c.cell), short_number(c.params, 9), short_number(c.macs, 9),
+               short_number(c.examples, 9), short_number(c.compute(view.by_hours), 4),
+               trial_links(grid, view, c.cell, run == best.end() ? "" : run->second),
+               short_number(c.lr_best), short_number(c.loss), short_number(c.loss_vertex),
+               std::isnan(c.excess) ? "" : fmt::format("{:.2f}", 100 * std::expm1(c.excess)),
+               c.near ? yes_no(*c.near) : "", yes_no(c.certified), html_text(c.reason)},
+              "cell-" + c.cell);
   }
   return table;
 }

@@ -25,10 +25,6 @@ std::string hash_text(uint64_t hash) {
   return fmt::format("{:016x}", hash);
 }
 
-Json number_or_null(double v) {
-  return std::isfinite(v) ? Json(v) : Json();
-}
-
 // What is sealed: nothing that the run may tell later.
 Json sealed_part(const Prediction& p) {
   return Json::object({{"target", p.target},
@@ -40,10 +36,10 @@ Json sealed_part(const Prediction& p) {
                        {"input_hash", p.input_hash},
                        {"cells", Json(p.cells)},
                        {"loss", p.loss},
-                       {"naive", number_or_null(p.naive)},
+                       {"naive", finite_json(p.naive)},
                        {"interval50", bounds_json(p.interval50)},
                        {"interval95", bounds_json(p.interval95)},
-                       {"device_hours", number_or_null(p.device_hours)},
+                       {"device_hours", finite_json(p.device_hours)},
                        {"flops", p.flops},
                        {"lr_guess", p.lr_guess},
                        {"sealed_at", p.sealed_at},
@@ -130,12 +126,12 @@ int guessed_step(const Study& study, const Grid& grid, const std::vector<CellRow
 }
 
 std::vector<size_t> held_out(const Study& study, bool by_hours, const std::vector<CellRow>& cells) {
-  const auto compute = [&](const CellRow& c) { return by_hours ? c.device_hours : c.flops; };
   double most = 0;
-  for (const CellRow& c : cells) most = std::max(most, compute(c));
+  for (const CellRow& c : cells) most = std::max(most, c.compute(by_hours));
   std::vector<size_t> held;
   for (size_t i = 0; i < cells.size(); ++i)
-    if (study.hold_out > 0 && compute(cells[i]) > (1 - study.hold_out) * most) held.push_back(i);
+    if (study.hold_out > 0 && cells[i].compute(by_hours) > (1 - study.hold_out) * most)
+      held.push_back(i);
   return held;
 }
 

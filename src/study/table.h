@@ -30,6 +30,9 @@ struct CellRow {
   std::optional<bool> near;
   bool flagged = false;
   std::string reason;
+
+  // On the axis of a study: device hours or operations.
+  double compute(bool by_hours) const { return by_hours ? device_hours : flops; }
 };
 
 // Of a cell that nothing is known of yet.

@@ -26,6 +26,13 @@ std::vector<std::string> names_of(const std::vector<CellRow>& cells,
   return names;
 }
 
+std::vector<std::string> waiting_cells(const std::vector<CellRow>& cells) {
+  std::vector<std::string> names;
+  for (const CellRow& c : cells)
+    if (std::isnan(c.loss)) names.push_back(c.cell);
+  return names;
+}
+
 // The cells of a model around an epoch budget.
 std::vector<std::string> cells_around(const std::vector<CellRow>& cells, const std::string& model,
                                       double epochs) {
@@ -87,6 +94,7 @@ Verdict law_verdict(const std::vector<CellRow>& cells, const ConcludeOptions& op
   if (!missing.empty()) {
     v.sentence = missing;
     v.state = options.complete ? "not decided" : "waits";
+    if (!options.complete) v.cells = waiting_cells(cells);
     return v;
   }
   const LawConclusion& law = c.law;
@@ -129,6 +137,7 @@ Verdict optimum_verdict(const std::vector<CellRow>& cells, const ConcludeOptions
     v.sentence =
         "Which model is best at which budget needs two models with four epoch budgets each.";
     v.state = options.complete ? "not decided" : "waits";
+    if (!options.complete) v.cells = waiting_cells(cells);
     return v;
   }
   std::vector<std::string> parts;
@@ -223,7 +232,8 @@ std::string trend(double slope, const std::optional<Bounds>& b, const char* by) 
                      trend_decided(b) ? "" : ": not decided");
 }
 
-Verdict rate_verdict(const std::vector<CellRow>& cells, const Conclusions& c) {
+Verdict rate_verdict(const std::vector<CellRow>& cells, const ConcludeOptions& options,
+                     const Conclusions& c) {
   Verdict v{"learning-rate", "", "not decided", {}};
   size_t trials = 0, with = 0, certified = 0, frontier = 0;
   for (const CellRow& cell : cells) {
@@ -241,7 +251,8 @@ Verdict rate_verdict(const std::vector<CellRow>& cells, const Conclusions& c) {
     if (trend_decided(c.rate->q_interval)) v.state = "decided";
   } else {
     v.sentence = "How the best learning rate moves needs six cells with two rates each; ";
-    v.state = "waits";
+    v.state = options.complete ? "not decided" : "waits";
+    if (!options.complete) v.cells = waiting_cells(cells);
   }
   v.sentence += fmt::format("{} trials in {} cells", trials, with);
   if (frontier)
@@ -312,8 +323,7 @@ std::optional<Verdict> record_verdict(const Conclusions& c) {
   for (const ExtrapolationRecord& r : c.record) {
     parts.push_back(
         fmt::format("from below 1/{:g} of the compute the {} dearer frontier cells are predicted "
-                    "within {:.2g} % "
-                    "({:+.2g} % on average; the naive forecast {:.2g} %)",
+                    "within {:.2g} % ({:+.2g} % on average; the naive forecast {:.2g} %)",
                     r.cut, r.scored, 100 * std::expm1(r.rms), 100 * std::expm1(r.bias),
                     100 * std::expm1(r.naive_rms)));
     for (const auto& p : r.points)
@@ -356,11 +366,10 @@ void add_verdicts(const std::vector<CellRow>& cells, const ConcludeOptions& opti
     c.verdicts.push_back(touch_verdict(cells, c));
   }
   c.verdicts.push_back(optimum_verdict(cells, options, c));
-  c.verdicts.push_back(rate_verdict(cells, c));
+  c.verdicts.push_back(rate_verdict(cells, options, c));
   for (auto& v : {family_verdict(cells, c), fault_verdict(cells, options, c), candidate_verdict(c),
                   record_verdict(c), noise_verdict(cells, options)})
     if (v) c.verdicts.push_back(*v);
-
   if (!options.complete)
     c.limits.push_back(
         "It is not complete: cells without a result may change every sentence above.");
