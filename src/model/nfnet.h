@@ -1,21 +1,13 @@
-// The NFNet that an Arch describes, as parameters and one forward function.
+// The forward pass of the NFNet that an Arch describes.
 #pragma once
 
 #include <functional>
-#include <optional>
 #include <string>
 #include <vector>
 
-#include "arch/arch.h"
-#include "model/ops.h"
+#include "model/filters.h"
 
 namespace nfscale {
-
-struct Model {
-  Arch arch;
-  std::vector<Param> params;        // names and shapes, in the order of a weight file
-  std::vector<at::Tensor> weights;  // float (or double), contiguous OIHW; grad is accumulated
-};
 
 // What training drops, drawn by the caller: 1 keeps, 0 drops.
 struct Masks {
@@ -26,12 +18,10 @@ struct Masks {
 // Called with the name and value of every intermediate result that reference files hold.
 using Observer = std::function<void(const std::string&, const at::Tensor&)>;
 
-// Undefined weights of `type`; see init.h and weights.h for their values.
-Model make_model(const Arch& arch, at::ScalarType type = at::kFloat);
-
 // Logits [N, classes] in float (or double) of images [N, C, H, W], normalised, of the weights'
-// type. Activations are of type `compute`. Masks are null in evaluation.
-at::Tensor forward(const Model& model, const at::Tensor& images, at::ScalarType compute,
+// type. Activations are of type filters.compute. Masks are null in evaluation. A backward pass
+// writes the gradients of the convolutions into `filters`, see there.
+at::Tensor forward(const Model& model, Filters& filters, const at::Tensor& images,
                    const Masks* masks = nullptr, const Observer& observe = {});
 
 }  // namespace nfscale

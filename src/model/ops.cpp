@@ -3,19 +3,22 @@
 #include <ATen/Dispatch.h>
 #include <ATen/ops/addcmul.h>
 #include <ATen/ops/avg_pool2d.h>
-#include <ATen/ops/binary_cross_entropy_with_logits.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/linear.h>
-#include <ATen/ops/log_softmax.h>
 #include <ATen/ops/mean.h>
+#include <ATen/ops/mm.h>
 #include <ATen/ops/relu.h>
 #include <ATen/ops/sigmoid.h>
+#include <ATen/ops/zeros.h>
 
+#include "kernels/elementwise.h"
+#include "model/conv.h"
 #include "model/rows.h"
+#include "model/standardize.h"
 
 namespace nfscale {
 namespace {
@@ -23,62 +26,40 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// What one filter needs again in the backward pass.
-struct Row {
-  double mean, scale;  // scale: 1 / sqrt(fan_in * variance), with the epsilon of the numerics
-  bool
-      constant_scale;  // deepmind's maximum took the epsilon: no gradient goes through the variance
-};
-
-template <class T>
-Row measure(const T* w, int64_t n, Numerics numerics) {
-  const auto count = static_cast<double>(n);
-  const double mean = row_sum(w, n) / count;
-  const double squares = row_squares(w, mean, n);
-  if (numerics == Numerics::timm) return {mean, 1 / std::sqrt(squares + 1e-5 * count), false};
-  return {mean, 1 / std::sqrt(std::max(squares, 1e-4)), squares < 1e-4};
-}
-
-int64_t grain(int64_t n) {
-  return std::max<int64_t>(1, 32768 / n);
+// Rows of a weight in parallel: work(row).
+template <class Work>
+void for_rows(const at::Tensor& w, const Work& work) {
+  at::parallel_for(0, w.size(0), std::max<int64_t>(1, 32768 * w.size(0) / w.numel()),
+                   [&](int64_t begin, int64_t end) {
+                     for (int64_t r = begin; r < end; ++r) work(r);
+                   });
 }
 
 template <class T>
 void standardize_rows(const at::Tensor& w, const at::Tensor& gain, at::Tensor& out,
                       Numerics numerics, double factor) {
-  const int64_t rows = w.size(0), n = w.numel() / rows;
+  const int64_t n = w.numel() / w.size(0);
   const T *from = w.const_data_ptr<T>(), *g = gain.const_data_ptr<T>();
   T* to = out.data_ptr<T>();
-  at::parallel_for(0, rows, grain(n), [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      const Row row = measure(from + r * n, n, numerics);
-      row_scale(to + r * n, from + r * n, factor * row.scale * static_cast<double>(g[r]), row.mean,
-                n);
-    }
+  for_rows(w, [&](int64_t r) {
+    const RowStatistics row = row_statistics(from + r * n, n, numerics);
+    row_scale(to + r * n, from + r * n, factor * row.scale * static_cast<double>(g[r]), row.mean,
+              n);
   });
 }
 
-// With c = w - mean and s the scale: d gain = factor s sum(d out c); d w = factor gain s (d out -
-// mean(d out)) - factor gain s^3 sum(d out c) c, the last part only where s depends on the weights.
 template <class T>
 void standardize_rows_backward(const at::Tensor& w, const at::Tensor& gain, const at::Tensor& d_out,
                                at::Tensor& d_w, at::Tensor& d_gain, Numerics numerics,
                                double factor) {
-  const int64_t rows = w.size(0), n = w.numel() / rows;
+  const int64_t n = w.numel() / w.size(0);
   const T *from = w.const_data_ptr<T>(), *g = gain.const_data_ptr<T>(),
           *d = d_out.const_data_ptr<T>();
   T *to = d_w.data_ptr<T>(), *to_gain = d_gain.data_ptr<T>();
-  at::parallel_for(0, rows, grain(n), [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      const T *wr = from + r * n, *dr = d + r * n;
-      const Row row = measure(wr, n, numerics);
-      const double along = row_dot(dr, wr, row.mean, n),
-                   mean = row_sum(dr, n) / static_cast<double>(n);
-      to_gain[r] = static_cast<T>(factor * along * row.scale);
-      const double scale = factor * row.scale * static_cast<double>(g[r]);
-      const double back = row.constant_scale ? 0 : along * row.scale * row.scale * scale;
-      row_combine(to + r * n, dr, scale, mean, wr, back, row.mean, n);
-    }
+  for_rows(w, [&](int64_t r) {
+    const RowStatistics row = row_statistics(from + r * n, n, numerics);
+    to_gain[r] = static_cast<T>(standardize_row_backward(
+        from + r * n, row, static_cast<double>(g[r]), factor, d + r * n, to + r * n, n));
   });
 }
 
@@ -104,6 +85,118 @@ struct Standardize : torch::autograd::Function<Standardize> {
       standardize_rows_backward<scalar_t>(saved[0], saved[1], d_out, d_w, d_gain, numerics, factor);
     });
     return {d_w, d_gain, at::Tensor(), at::Tensor()};
+  }
+};
+
+// The operations by kernels, for both types of activations.
+template <class Work>
+void for_type(const at::Tensor& x, const Work& work) {
+  if (x.scalar_type() == at::kFloat)
+    work(float{});
+  else
+    work(Bf16{});
+}
+
+struct Convolve : torch::autograd::Function<Convolve> {
+  // The filters outlive the graph of a step, so the graph holds their address.
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& bias,
+                            Filters* filters, int64_t layer, int64_t activation, int64_t stride,
+                            int64_t groups) {
+    ctx->save_for_backward({x});
+    ctx->saved_data["filters"] = reinterpret_cast<int64_t>(filters);
+    ctx->saved_data["layer"] = layer;
+    ctx->saved_data["activation"] = activation;
+    ctx->saved_data["stride"] = stride;
+    ctx->saved_data["groups"] = groups;
+    return conv_forward({stride, groups, static_cast<Activation>(activation)}, x,
+                        filters->of_layer[static_cast<size_t>(layer)].value, bias);
+  }
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const at::Tensor x = ctx->get_saved_variables()[0];
+    const auto number = [&](const char* name) { return ctx->saved_data[name].toInt(); };
+    auto* filters = reinterpret_cast<Filters*>(number("filters"));
+    Filter& f = filters->of_layer[static_cast<size_t>(number("layer"))];
+    const ConvSettings settings = {number("stride"), number("groups"),
+                                   static_cast<Activation>(number("activation"))};
+    ConvGradients d =
+        conv_backward(settings, grads[0].contiguous(at::MemoryFormat::ChannelsLast), x, f.value,
+                      f.gradient, filters->summed, ctx->needs_input_grad(0));
+    return {d.x, d.bias, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
+  }
+};
+
+// Examples in parallel: work(first number of the example, its row in [N, C]).
+template <class Work>
+void for_examples(const at::Tensor& x, const Work& work) {
+  const int64_t size = x.numel() / x.size(0);
+  at::parallel_for(0, x.size(0), std::max<int64_t>(1, 16384 / size),
+                   [&](int64_t begin, int64_t end) {
+                     for (int64_t n = begin; n < end; ++n) work(n * size, n * x.size(1));
+                   });
+}
+
+struct SqueezeExciteAdd : torch::autograd::Function<SqueezeExciteAdd> {
+  static variable_list forward(AutogradContext* ctx, const at::Tensor& shortcut,
+                               const at::Tensor& x, const at::Tensor& w1, const at::Tensor& b1,
+                               const at::Tensor& w2, const at::Tensor& b2,
+                               const at::Tensor& factor) {
+    const int64_t channels = x.size(1), pixels = x.size(2) * x.size(3);
+    at::Tensor pooled = at::zeros({x.size(0), channels}, at::kFloat), out = at::empty_like(x);
+    for_type(x, [&]<class T>(T) {
+      for_examples(x, [&](int64_t at, int64_t row) {
+        elementwise<T>().column_sums(static_cast<const T*>(x.const_data_ptr()) + at, channels,
+                                     pixels, channels, pooled.data_ptr<float>() + row);
+      });
+    });
+    pooled /= static_cast<double>(pixels);
+    const at::Tensor hidden = at::relu(at::linear(pooled, w1.flatten(1), b1));
+    const at::Tensor gate = at::sigmoid(at::linear(hidden, w2.flatten(1), b2));
+    const at::Tensor scale = (gate * factor).contiguous();
+    for_type(x, [&]<class T>(T) {
+      for_examples(x, [&](int64_t at, int64_t row) {
+        elementwise<T>().scale_add(static_cast<const T*>(shortcut.const_data_ptr()) + at,
+                                   static_cast<const T*>(x.const_data_ptr()) + at,
+                                   scale.const_data_ptr<float>() + row,
+                                   static_cast<T*>(out.data_ptr()) + at, pixels, channels);
+      });
+    });
+    ctx->save_for_backward({x, w1, w2, factor, pooled, hidden, gate, scale});
+    ctx->mark_non_differentiable({gate});
+    return {out, gate};
+  }
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    const at::Tensor &x = saved[0], &w1 = saved[1], &w2 = saved[2], &factor = saved[3],
+                     &pooled = saved[4], &hidden = saved[5], &gate = saved[6], &scale = saved[7];
+    const at::Tensor d_out = grads[0].contiguous(at::MemoryFormat::ChannelsLast);
+    const int64_t channels = x.size(1), pixels = x.size(2) * x.size(3);
+    at::Tensor along = at::zeros({x.size(0), channels}, at::kFloat), d_x = at::empty_like(x);
+    for_type(x, [&]<class T>(T) {
+      for_examples(x, [&](int64_t at, int64_t row) {
+        elementwise<T>().column_dots(static_cast<const T*>(d_out.const_data_ptr()) + at,
+                                     static_cast<const T*>(x.const_data_ptr()) + at, pixels,
+                                     channels, along.data_ptr<float>() + row);
+      });
+    });
+    const at::Tensor d_factor = (along * gate).sum_to_size(factor.sizes());
+    const at::Tensor d_z2 = along * factor * gate * (1 - gate);
+    const at::Tensor d_z1 = at::mm(d_z2, w2.flatten(1)) * (hidden > 0);
+    const at::Tensor shift = at::mm(d_z1, w1.flatten(1)).div_(static_cast<double>(pixels));
+    for_type(x, [&]<class T>(T) {
+      for_examples(x, [&](int64_t at, int64_t row) {
+        elementwise<T>().scale_shift(static_cast<const T*>(d_out.const_data_ptr()) + at,
+                                     scale.const_data_ptr<float>() + row,
+                                     shift.const_data_ptr<float>() + row,
+                                     static_cast<T*>(d_x.data_ptr()) + at, pixels, channels);
+      });
+    });
+    return {d_out,
+            d_x,
+            at::mm(d_z1.t(), pooled).view(w1.sizes()),
+            d_z1.sum(0),
+            at::mm(d_z2.t(), hidden).view(w2.sizes()),
+            d_z2.sum(0),
+            d_factor};
   }
 };
 
@@ -150,28 +243,29 @@ at::Tensor shortcut_pool(const at::Tensor& x) {
   return at::avg_pool2d(x, {2, 2}, {2, 2}, {0, 0}, /*ceil_mode=*/true, /*count_include_pad=*/false);
 }
 
-at::Tensor squeeze_excite_gate(const at::Tensor& x, const at::Tensor& w1, const at::Tensor& b1,
-                               const at::Tensor& w2, const at::Tensor& b2) {
+SqueezeExciteResult squeeze_excite_add(const at::Tensor& shortcut, const at::Tensor& x,
+                                       const SqueezeExcite& se, const at::Tensor& factor) {
   const auto type = x.scalar_type();
   const at::Tensor pooled = at::mean(x, {2, 3});
-  const at::Tensor hidden = at::relu(at::linear(pooled, w1.to(type).flatten(1), b1.to(type)));
-  return at::sigmoid(at::linear(hidden, w2.to(type).flatten(1), b2.to(type)));
+  const at::Tensor hidden = at::relu(at::linear(pooled, se.w1.to(type).flatten(1), se.b1.to(type)));
+  const at::Tensor gate =
+      at::sigmoid(at::linear(hidden, se.w2.to(type).flatten(1), se.b2.to(type)));
+  const at::Tensor scale = (gate.to(factor.scalar_type()) * factor).to(type);
+  return {at::addcmul(shortcut, x, scale.unsqueeze(-1).unsqueeze(-1)), gate};
 }
 
-at::Tensor add_scaled(const at::Tensor& shortcut, const at::Tensor& x, const at::Tensor& factor) {
-  return at::addcmul(shortcut, x, factor.to(x.scalar_type()).unsqueeze(-1).unsqueeze(-1));
+at::Tensor convolve(const at::Tensor& x, Activation activation, Filters& filters, size_t layer,
+                    const at::Tensor& bias, int64_t stride, int64_t groups) {
+  return Convolve::apply(x.contiguous(at::MemoryFormat::ChannelsLast), bias, &filters,
+                         static_cast<int64_t>(layer), static_cast<int64_t>(activation), stride,
+                         groups);
 }
 
-at::Tensor softmax_loss(const at::Tensor& logits, const at::Tensor& labels, double smoothing) {
-  const at::Tensor log_p = at::log_softmax(logits, 1);
-  const at::Tensor own = log_p.gather(1, labels.unsqueeze(1)).squeeze(1);
-  if (smoothing == 0) return -own;
-  return -(own * (1 - smoothing) + log_p.mean(1) * smoothing);
-}
-
-at::Tensor sigmoid_loss(const at::Tensor& logits, const at::Tensor& targets, double smoothing) {
-  const at::Tensor y = targets * (1 - smoothing) + smoothing / static_cast<double>(logits.size(1));
-  return at::binary_cross_entropy_with_logits(logits, y, {}, {}, at::Reduction::None).sum(1);
+SqueezeExciteResult squeeze_excite_add_by_kernels(const at::Tensor& shortcut, const at::Tensor& x,
+                                                  const SqueezeExcite& se,
+                                                  const at::Tensor& factor) {
+  const variable_list r = SqueezeExciteAdd::apply(shortcut, x, se.w1, se.b1, se.w2, se.b2, factor);
+  return {r[0], r[1]};
 }
 
 }  // namespace nfscale

@@ -1,5 +1,6 @@
-// The operations of an NFNet, as plain functions of tensors. Each is an ordinary composition of
-// ATen calls or one kernel over rows; a faster one can replace it here without touching a model.
+// The operations of an NFNet, as plain functions of tensors with their gradients. Those of the
+// first part are ordinary compositions of ATen calls, for every type: what runs where the kernels
+// do not, and the oracle of the second part, which is made of kernels.
 //
 // Activations are NCHW in channels-last memory, of type float, double or bfloat16; weights and
 // their gradients are float (double where the activations are).
@@ -7,11 +8,10 @@
 
 #include <cstdint>
 
-#include "model/pch.h"
+#include "kernels/types.h"
+#include "model/filters.h"
 
 namespace nfscale {
-
-enum class Numerics { deepmind, timm };  // which reference program is followed where they differ
 
 // Scaled weight standardisation (B21 section 4.1; both programs' epsilons): for every output
 // channel factor * (w - mean) * gain / sqrt(fan_in * variance), in the type of w. w [O, I/G, k, k],
@@ -32,16 +32,27 @@ at::Tensor conv_same(const at::Tensor& x, const at::Tensor& weight, const at::Te
 // Mean of 2 x 2 windows with stride 2; windows cut by the edge divide by the pixels they have.
 at::Tensor shortcut_pool(const at::Tensor& x);
 
-// sigmoid(fc2(relu(fc1(mean over space)))): [N, C]. Weights [E, C, 1, 1] and [C, E, 1, 1].
-at::Tensor squeeze_excite_gate(const at::Tensor& x, const at::Tensor& w1, const at::Tensor& b1,
-                               const at::Tensor& w2, const at::Tensor& b2);
+// The end of a residual block: shortcut + x * gate * factor with the gate sigmoid(fc2(relu(fc1(mean
+// of x over space)))). factor is a number or [N, 1].
+struct SqueezeExcite {
+  at::Tensor w1, b1, w2, b2;  // [E, C, 1, 1], [E], [C, E, 1, 1], [C]
+};
+struct SqueezeExciteResult {
+  at::Tensor out, gate;  // gate [N, C]
+};
+SqueezeExciteResult squeeze_excite_add(const at::Tensor& shortcut, const at::Tensor& x,
+                                       const SqueezeExcite& se, const at::Tensor& factor);
 
-// short + x * factor, factor [N, C] over all positions.
-at::Tensor add_scaled(const at::Tensor& shortcut, const at::Tensor& x, const at::Tensor& factor);
+// ---- by kernels: float and bfloat16
 
-// Losses of examples, [N], in the type of the logits. Targets are (1 - s) y + s / K with smoothing
-// s. softmax: -sum y' log softmax; sigmoid: sum over the classes of the binary cross-entropy.
-at::Tensor softmax_loss(const at::Tensor& logits, const at::Tensor& labels, double smoothing);
-at::Tensor sigmoid_loss(const at::Tensor& logits, const at::Tensor& targets, double smoothing);
+// conv_same(gelu(x)) with the filter of a layer; only x is kept for the backward pass. The gradient
+// of the filter goes into filters.of_layer[layer].
+at::Tensor convolve(const at::Tensor& x, Activation activation, Filters& filters, size_t layer,
+                    const at::Tensor& bias, int64_t stride, int64_t groups);
+
+// squeeze_excite_add, with everything but the activations in float; the gate has no gradient.
+SqueezeExciteResult squeeze_excite_add_by_kernels(const at::Tensor& shortcut, const at::Tensor& x,
+                                                  const SqueezeExcite& se,
+                                                  const at::Tensor& factor);
 
 }  // namespace nfscale

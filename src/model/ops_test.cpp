@@ -9,6 +9,8 @@
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
+#include "model/loss.h"
+
 namespace nfscale {
 namespace {
 
@@ -98,6 +100,42 @@ TEST(Ops, ShortcutPoolOfAnOddSideDividesByThePixelsItHas) {
   const at::Tensor y = shortcut_pool(at::ones({1, 1, 3, 5}));
   EXPECT_EQ(y.sizes(), (at::IntArrayRef{1, 1, 2, 3}));
   EXPECT_EQ(largest(y - 1), 0);
+}
+
+// Against the composition in double, with its own autograd.
+TEST(Ops, SqueezeExciteByKernelsEqualsTheComposition) {
+  at::manual_seed(0);
+  for (const auto type : {at::kFloat, at::kBFloat16})
+    for (const bool masked : {false, true}) {
+      const int64_t n = 3, c = 20, e = 10;
+      std::vector<at::Tensor> grads[2], outs;
+      const at::Tensor x = at::randn({n, c, 5, 3}).to(type), s = at::randn({n, c, 5, 3}).to(type),
+                       w1 = at::randn({e, c, 1, 1}), b1 = at::randn({e}),
+                       w2 = at::randn({c, e, 1, 1}), b2 = at::randn({c}), d = at::randn(x.sizes()),
+                       factor = masked ? at::randn({n, 1}) : at::randn({});
+      for (const bool own : {false, true}) {
+        const auto leaf = [&](const at::Tensor& t, bool activation) {
+          return t
+              .to(at::TensorOptions(own ? (activation ? type : at::kFloat) : at::kDouble), false,
+                  true, activation ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous)
+              .detach()
+              .requires_grad_();
+        };
+        const std::vector<at::Tensor> in = {leaf(s, true),      leaf(x, true),   leaf(w1, false),
+                                            leaf(b1, false),    leaf(w2, false), leaf(b2, false),
+                                            leaf(factor, false)};
+        const SqueezeExcite se = {in[2], in[3], in[4], in[5]};
+        const auto r = own ? squeeze_excite_add_by_kernels(in[0], in[1], se, in[6])
+                           : squeeze_excite_add(in[0], in[1], se, in[6]);
+        outs.push_back(r.out.detach().to(at::kDouble));
+        (r.out.to(at::kDouble) * d).sum().backward();
+        for (const at::Tensor& t : in) grads[own].push_back(t.grad().to(at::kDouble));
+      }
+      const double tolerance = type == at::kFloat ? 1e-5 : 1e-2;
+      EXPECT_LT(largest(outs[1] - outs[0]) / largest(outs[0]), tolerance);
+      for (size_t i = 0; i < grads[0].size(); ++i)
+        EXPECT_LT(largest(grads[1][i] - grads[0][i]) / largest(grads[0][i]), tolerance) << i;
+    }
 }
 
 // By hand: two classes, logits 0 and ln 3, so p = 1/4 and 3/4.

@@ -61,8 +61,9 @@ BenchResult bench_step(const BenchOptions& o) {
   Optimizer optimizer(model.params, model.weights, optimizer_settings(config.optim));
   Ema ema{.average = {}, .decay = 0.9999};
   for (const at::Tensor& w : model.weights) ema.average.push_back(w.detach().clone());
+  Filters filters = make_filters(model, compute_type(o.precision), true);
   const Batch batch = made_up_batch(o.batch, o.size, model.arch.classes);
-  const StepSettings settings{config.loss, compute_type(o.precision), o.batch, 0};
+  const StepSettings settings{config.loss, o.batch, 0};
 
   BenchResult r;
   std::vector<double> forward_ms, backward_ms, update_ms;
@@ -70,7 +71,7 @@ BenchResult bench_step(const BenchOptions& o) {
   for (int i = 0; i < 5 || now_s() < end; ++i) {
     const double started = now_s();
     const StepResult s =
-        train_step(model, optimizer, ema, batch, settings, 1e-3, static_cast<uint64_t>(i));
+        train_step(model, filters, optimizer, ema, batch, settings, 1e-3, static_cast<uint64_t>(i));
     const double ended = now_s();
     if (i < 2) continue;  // the first steps fill caches
     r.repeats.push_back(1e3 * (ended - started));

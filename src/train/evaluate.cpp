@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/process.h"
+#include "model/loss.h"
 
 namespace nfscale {
 
@@ -35,6 +36,7 @@ Evaluation evaluate(const Model& model, std::shared_ptr<const Source> source,
   options.data = o.data;
   options.label_map = match_classes(*source, o.class_names);
   Loader loader(source, options, 0);
+  Filters filters = make_filters(model, o.compute, false);
   Evaluation result;
   double loss_sum = 0;
   int64_t top1 = 0, top5 = 0, counted = 0;
@@ -46,7 +48,7 @@ Evaluation evaluate(const Model& model, std::shared_ptr<const Source> source,
                   "stopped during an evaluation; the same command begins it again");
     const at::Tensor labels =
         at::from_blob(const_cast<int64_t*>(batch.labels.data()), {batch.count}, at::kLong);
-    const at::Tensor logits = forward(model, batch_images(batch, 0, batch.count), o.compute);
+    const at::Tensor logits = forward(model, filters, batch_images(batch, 0, batch.count));
     const at::Tensor losses =
         o.loss == "sigmoid"
             ? sigmoid_loss(logits, at::zeros_like(logits).scatter_(1, labels.unsqueeze(1), 1), 0)

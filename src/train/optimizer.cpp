@@ -60,6 +60,21 @@ double clip_factor(double weight_squares, double gradient_squares, double thresh
   return norm > limit ? limit / std::max(norm, 1e-6) : 1;
 }
 
+// By parameter: its filter, or null.
+std::vector<Filter*> filters_by_weight(size_t parameters, Filters& filters) {
+  std::vector<Filter*> found(parameters);
+  for (Filter& f : filters.of_layer)
+    if (f.value.defined()) found[f.weight] = &f;
+  return found;
+}
+
+// Rows of a filter in parallel: work(begin, end).
+template <class Work>
+void for_rows(const at::Tensor& weight, const Work& work) {
+  const int64_t n = weight.numel() / weight.size(0);
+  at::parallel_for(0, weight.size(0), std::max<int64_t>(1, 16384 / n), work);
+}
+
 }  // namespace
 
 OptimizerSettings optimizer_settings(const OptimConfig& c) {
@@ -116,23 +131,49 @@ std::pair<int64_t, int64_t> adaptive_clip(const at::Tensor& p, at::Tensor g, dou
   return {cut, units};
 }
 
-StepStats Optimizer::clip(const std::vector<at::Tensor>& weights) {
+UnitNorms Optimizer::norms_of(const at::Tensor& weight, Filter* filter,
+                              const Weights& weights) const {
+  if (!filter) return unit_norms(weight, weight.grad(), settings_.agc_rule);
+  UnitNorms norms{{}, std::vector<double>(filter->rows.size())};
+  for_rows(weight, [&](int64_t begin, int64_t end) {
+    filter_rows_backward(weights, *filter, begin, end, norms.gradient.data());
+  });
+  for (const RowStatistics& row : filter->rows) norms.weight.push_back(row.squares);
+  NFSCALE_CHECK(units_of(weight, settings_.agc_rule) == weight.size(0));
+  return norms;
+}
+
+StepStats Optimizer::clip(const Weights& weights) {
+  Filters none;
+  return clip(weights, none);
+}
+
+StepStats Optimizer::clip(const Weights& weights, Filters& filters) {
+  std::vector<Filter*> pending(weights.size());
+  if (std::exchange(filters.pending, false)) {
+    attach_gradients(weights, filters);
+    pending = filters_by_weight(weights.size(), filters);
+  }
+  // Those with a filter first: the gradient of a gain is made with that of its weight.
+  std::vector<UnitNorms> norms(weights.size());
+  for (const bool with_filter : {true, false})
+    for (size_t k = 0; k < weights.size(); ++k)
+      if (weights[k].grad().defined() && (pending[k] != nullptr) == with_filter)
+        norms[k] = norms_of(weights[k], pending[k], weights);
   double before = 0, after = 0;
   int64_t cut = 0, units = 0;
   factors_.assign(weights.size(), {});
   for (size_t k = 0; k < weights.size(); ++k) {
-    if (!weights[k].grad().defined()) continue;
-    const UnitNorms norms = unit_norms(weights[k], weights[k].grad(), settings_.agc_rule);
-    for (size_t u = 0; u < norms.gradient.size(); ++u) {
-      const double factor = clipped_[k] ? clip_factor(norms.weight[u], norms.gradient[u],
+    for (size_t u = 0; u < norms[k].gradient.size(); ++u) {
+      const double factor = clipped_[k] ? clip_factor(norms[k].weight[u], norms[k].gradient[u],
                                                       settings_.agc, settings_.agc_eps)
                                         : 1;
       factors_[k].push_back(factor);
-      before += norms.gradient[u];
-      after += factor * factor * norms.gradient[u];
+      before += norms[k].gradient[u];
+      after += factor * factor * norms[k].gradient[u];
       cut += factor < 1;
     }
-    if (clipped_[k]) units += static_cast<int64_t>(norms.gradient.size());
+    if (clipped_[k]) units += static_cast<int64_t>(norms[k].gradient.size());
   }
   if (settings_.clip_norm > 0 && std::sqrt(after) > settings_.clip_norm)
     for (auto& of_parameter : factors_)
@@ -141,31 +182,53 @@ StepStats Optimizer::clip(const std::vector<at::Tensor>& weights) {
           .agc_clipped = units ? static_cast<double>(cut) / static_cast<double>(units) : 0};
 }
 
-void Optimizer::step(const std::vector<at::Tensor>& weights, double lr, const Ema& ema,
-                     uint64_t t) {
+void Optimizer::update(size_t k, const Weights& weights, Filter* filter, double lr, const Ema& ema,
+                       uint64_t t) {
   const auto number = static_cast<double>(t);
-  for (size_t k = 0; k < weights.size(); ++k) {
-    if (factors_[k].empty()) continue;
-    const std::string& name = params_[k].name;
-    const double decay =
-        name == "head.fc.weight" ? settings_.head_weight_decay : settings_.weight_decay;
-    const SgdNumbers numbers{.decay = decays(name) ? decay : 0,
-                             .momentum = settings_.momentum,
-                             .rate = lr,
-                             .ema_keep = std::min(ema.decay, (1 + number) / (10 + number)),
-                             .nesterov = settings_.nesterov};
-    const auto units = static_cast<int64_t>(factors_[k].size()), n = weights[k].numel() / units;
-    AT_DISPATCH_FLOATING_TYPES(weights[k].scalar_type(), "sgd_step", [&] {
-      scalar_t *p = weights[k].data_ptr<scalar_t>(), *m = momentum[k].data_ptr<scalar_t>();
-      scalar_t* average = ema.average.empty() ? nullptr : ema.average[k].data_ptr<scalar_t>();
-      const scalar_t* g = weights[k].grad().const_data_ptr<scalar_t>();
-      for_pieces(units, n, [&](int64_t unit, int64_t, int64_t from, int64_t to) {
-        const int64_t at = unit * n + from;
-        row_sgd(p + at, m + at, average ? average + at : nullptr, g + at,
-                factors_[k][static_cast<size_t>(unit)], numbers, to - from);
+  const std::string& name = params_[k].name;
+  const double decay =
+      name == "head.fc.weight" ? settings_.head_weight_decay : settings_.weight_decay;
+  const SgdNumbers numbers{.decay = decays(name) ? decay : 0,
+                           .momentum = settings_.momentum,
+                           .rate = lr,
+                           .ema_keep = std::min(ema.decay, (1 + number) / (10 + number)),
+                           .nesterov = settings_.nesterov};
+  const auto units = static_cast<int64_t>(factors_[k].size()), n = weights[k].numel() / units;
+  AT_DISPATCH_FLOATING_TYPES(weights[k].scalar_type(), "sgd_step", [&] {
+    scalar_t *p = weights[k].data_ptr<scalar_t>(), *m = momentum[k].data_ptr<scalar_t>();
+    scalar_t* average = ema.average.empty() ? nullptr : ema.average[k].data_ptr<scalar_t>();
+    const scalar_t* g = weights[k].grad().const_data_ptr<scalar_t>();
+    const auto piece = [&](int64_t unit, int64_t from, int64_t to) {
+      const int64_t at = unit * n + from;
+      row_sgd(p + at, m + at, average ? average + at : nullptr, g + at,
+              factors_[k][static_cast<size_t>(unit)], numbers, to - from);
+    };
+    if (!filter)
+      return for_pieces(units, n, [&](int64_t unit, int64_t, int64_t from, int64_t to) {
+        piece(unit, from, to);
       });
+    for_rows(weights[k], [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        piece(row, 0, n);
+        filter_rows_forward(weights, *filter, row, row + 1);
+      }
     });
-  }
+  });
+}
+
+void Optimizer::step(const Weights& weights, double lr, const Ema& ema, uint64_t t) {
+  Filters none;
+  step(weights, none, lr, ema, t);
+}
+
+void Optimizer::step(const Weights& weights, Filters& filters, double lr, const Ema& ema,
+                     uint64_t t) {
+  const std::vector<Filter*> of = filters_by_weight(weights.size(), filters);
+  // Those with a filter last: a filter holds its gain.
+  for (const bool with_filter : {false, true})
+    for (size_t k = 0; k < weights.size(); ++k)
+      if (!factors_[k].empty() && (of[k] != nullptr) == with_filter)
+        update(k, weights, of[k], lr, ema, t);
 }
 
 }  // namespace nfscale

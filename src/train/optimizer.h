@@ -13,7 +13,7 @@
 
 #include "arch/arch.h"
 #include "config/config.h"
-#include "model/pch.h"
+#include "model/filters.h"
 
 namespace nfscale {
 
@@ -39,6 +39,12 @@ struct Ema {
   double decay = 0;
 };
 
+// Units of adaptive clipping: rule "deepmind" takes a tensor with at most one side above 1 as one
+// unit, "timm" one with at most one dimension; otherwise every row of the first dimension is one.
+struct UnitNorms {
+  std::vector<double> weight, gradient;  // squares of the Euclidean norms
+};
+
 class Optimizer {
  public:
   // Exit::usage for a pattern of agc_exclude that fits no parameter.
@@ -48,10 +54,14 @@ class Optimizer {
   // Decides by how much the gradients of `weights` are clipped, and leaves them as they are. A
   // weight without a gradient is passed over. NaN is not hidden: where any gradient is not finite,
   // grad_norm is not either.
-  StepStats clip(const std::vector<at::Tensor>& weights);
+  // Gradients that still are those of the filters become those of the weights on the way.
+  StepStats clip(const Weights& weights, Filters& filters);
+  StepStats clip(const Weights& weights);
 
-  // Clipping as decided by clip(), decay, momentum, step and average, in one pass.
-  void step(const std::vector<at::Tensor>& weights, double lr, const Ema& ema = {}, uint64_t t = 0);
+  // Clipping as decided by clip(), decay, momentum, step, average and the filters of the new
+  // weights, in one pass.
+  void step(const Weights& weights, Filters& filters, double lr, const Ema& ema, uint64_t t);
+  void step(const Weights& weights, double lr, const Ema& ema = {}, uint64_t t = 0);
 
   std::vector<at::Tensor> momentum;  // parallel to the weights
 
@@ -60,13 +70,12 @@ class Optimizer {
   OptimizerSettings settings_;
   std::vector<bool> clipped_;                 // by parameter: AGC applies
   std::vector<std::vector<double>> factors_;  // by parameter and unit: what clip() decided
+
+  UnitNorms norms_of(const at::Tensor& weight, Filter* filter, const Weights& weights) const;
+  void update(size_t k, const Weights& weights, Filter* filter, double lr, const Ema& ema,
+              uint64_t t);
 };
 
-// Units of adaptive clipping: rule "deepmind" takes a tensor with at most one side above 1 as one
-// unit, "timm" one with at most one dimension; otherwise every row of the first dimension is one.
-struct UnitNorms {
-  std::vector<double> weight, gradient;  // squares of the Euclidean norms
-};
 UnitNorms unit_norms(const at::Tensor& p, const at::Tensor& g, const std::string& rule);
 
 // Clips the gradient `g` of `p` unit by unit in place: limit = threshold * max(|p|, eps).

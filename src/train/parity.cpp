@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "base/safetensors.h"
 #include "config/load.h"
+#include "model/loss.h"
 #include "model/nfnet.h"
 #include "model/weights.h"
 #include "train/optimizer.h"
@@ -49,8 +50,9 @@ struct Case {
         .mean();
   }
 
-  at::Tensor forward_pass(const Masks* masks, const Observer& observe = {}) const {
-    return forward(model, images, images.scalar_type(), masks, observe);
+  at::Tensor forward_pass(Filters& filters, const Masks* masks,
+                          const Observer& observe = {}) const {
+    return forward(model, filters, images, masks, observe);
   }
 };
 
@@ -124,10 +126,6 @@ Case open_case(const SafetensorsFile& file, at::ScalarType type, const std::stri
   return c;
 }
 
-void zero_grads(const Model& model) {
-  for (const at::Tensor& w : model.weights) w.mutable_grad() = at::Tensor();
-}
-
 Masks stored_masks(const Case& c) {
   Masks masks;
   for (const Block& b : c.model.arch.blocks)
@@ -163,6 +161,7 @@ OptimizerSettings settings_of(const Case& c) {
 
 Results run_train(const Case& c) {
   Results r;
+  Filters filters = make_filters(c.model, c.images.scalar_type(), true);
   const Masks masks = stored_masks(c);
   const auto& params = c.model.params;
   const auto keep = [&](const std::string& prefix, const std::vector<at::Tensor>& tensors) {
@@ -170,32 +169,33 @@ Results run_train(const Case& c) {
   };
   {
     const at::NoGradGuard no_grad;
-    r["out/eval_logits"] = doubles(c.forward_pass(nullptr));
+    r["out/eval_logits"] = doubles(c.forward_pass(filters, nullptr));
   }
   Optimizer optimizer(params, c.model.weights, settings_of(c));
   Ema ema{.average = {}, .decay = c.optim.at("ema_decay").as_double()};
   for (const at::Tensor& w : c.model.weights) ema.average.push_back(w.detach().clone());
   const Json::Array& rates = c.optim.at("lr").items();
   for (size_t t = 0; t < rates.size(); ++t) {
-    zero_grads(c.model);
+    drop_gradients(c.model.weights, filters);
     const Observer observe = [&](const std::string& name, const at::Tensor& value) {
       r["act/" + name] = doubles(value);
     };
-    const at::Tensor logits = c.forward_pass(&masks, t == 0 ? observe : Observer());
+    const at::Tensor logits = c.forward_pass(filters, &masks, t == 0 ? observe : Observer());
     const at::Tensor loss = c.mean_loss(logits);
-    loss.backward();
+    add_gradients(loss, filters);
     const std::string step = fmt::format("step{}/", t + 1);
     r[step + "loss"] = doubles(loss);
     if (t == 0) {
       r["out/logits"] = doubles(logits);
       r["out/loss"] = doubles(loss);
+      finish_gradients(c.model.weights, filters);
       for (size_t i = 0; i < params.size(); ++i)
         r["grad/" + params[i].name] = doubles(c.model.weights[i].grad());
       for (const char* rule : {"deepmind", "timm"})
         keep(fmt::format("agc/{}/", rule), clipped_grads(c, rule));
     }
-    optimizer.clip(c.model.weights);
-    optimizer.step(c.model.weights, rates[t].as_double(), ema, t);
+    optimizer.clip(c.model.weights, filters);
+    optimizer.step(c.model.weights, filters, rates[t].as_double(), ema, t);
     keep(step + "param/", c.model.weights);
   }
   const std::string last = fmt::format("step{}/", rates.size());
@@ -228,8 +228,9 @@ Results run_digest(const Case& c) {
          total, stored);
   const bool grads = c.file.metadata.contains("grad_norm_names");
   const at::AutoGradMode mode(grads);
+  Filters filters = make_filters(c.model, c.images.scalar_type(), grads);
   const at::Tensor logits =
-      c.forward_pass(nullptr, [&](const std::string& name, const at::Tensor& value) {
+      c.forward_pass(filters, nullptr, [&](const std::string& name, const at::Tensor& value) {
         if (c.file.find("digest/" + name)) r["digest/" + name] = statistics(value);
         if (c.file.find("act/" + name)) r["act/" + name] = doubles(value);
       });
@@ -237,7 +238,8 @@ Results run_digest(const Case& c) {
   r["out/logits"] = doubles(logits);
   r["out/loss"] = doubles(loss);
   if (!grads) return r;
-  loss.backward();
+  add_gradients(loss, filters);
+  finish_gradients(c.model.weights, filters);
   const Json names = c.meta("grad_norm_names");
   const auto norms = [&](const std::string& name, const std::vector<at::Tensor>& tensors) {
     for (const Json& wanted : names.items())

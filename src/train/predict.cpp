@@ -48,7 +48,8 @@ PictureResult predict_picture(const TrainedModel& trained, const Path& file, int
   }
   const at::Tensor image =
       at::from_blob(picture.pixels.data(), {1, size, size, 3}, at::kFloat).permute({0, 3, 1, 2});
-  const at::Tensor logits = forward(trained.model, image, compute_type(trained.precision));
+  Filters filters = make_filters(trained.model, compute_type(trained.precision), false);
+  const at::Tensor logits = forward(trained.model, filters, image);
   const at::Tensor p = trained.loss == "sigmoid" ? at::sigmoid(logits) : at::softmax(logits, 1);
   const auto [values, indices] = at::topk(p, top, 1);
   for (int64_t i = 0; i < top; ++i) {

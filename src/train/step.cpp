@@ -7,6 +7,7 @@
 
 #include "base/process.h"
 #include "base/random.h"
+#include "model/loss.h"
 #include "train/evaluate.h"
 
 namespace nfscale {
@@ -47,14 +48,14 @@ at::Tensor losses_of(const at::Tensor& logits, const at::Tensor& labels, const L
 
 }  // namespace
 
-StepResult train_step(const Model& model, Optimizer& optimizer, const Ema& ema, const Batch& batch,
-                      const StepSettings& s, double lr, uint64_t t) {
+StepResult train_step(const Model& model, Filters& filters, Optimizer& optimizer, const Ema& ema,
+                      const Batch& batch, const StepSettings& s, double lr, uint64_t t) {
   StepResult result;
   double total = 0;
   for (const float w : batch.weights) total += static_cast<double>(w);
   result.empty = total == 0;
   if (result.empty) return result;
-  for (const at::Tensor& w : model.weights) w.mutable_grad() = at::Tensor();
+  drop_gradients(model.weights, filters);
   double right = 0;
   for (int64_t begin = 0; begin < batch.rows; begin += s.micro_batch) {
     const int64_t end = std::min(begin + s.micro_batch, batch.rows);
@@ -64,20 +65,20 @@ StepResult train_step(const Model& model, Optimizer& optimizer, const Ema& ema, 
         at::from_blob(const_cast<int64_t*>(batch.labels.data()) + begin, {end - begin}, at::kLong);
     const at::Tensor weights =
         at::from_blob(const_cast<float*>(batch.weights.data()) + begin, {end - begin}, at::kFloat);
-    const at::Tensor logits = forward(model, batch_images(batch, begin, end), s.compute, &masks);
+    const at::Tensor logits = forward(model, filters, batch_images(batch, begin, end), &masks);
     const at::Tensor loss = (losses_of(logits, labels, s.loss) * weights).sum() / total;
     result.loss += loss.item<double>();
     right += ((logits.detach().argmax(1) == labels) * weights).sum().item<double>();
     const double middle = now_s();
-    loss.backward();
+    add_gradients(loss, filters);
     result.forward_s += middle - started;
     result.backward_s += now_s() - middle;
   }
   result.top1 = right / total;
   const double started = now_s();
-  result.stats = optimizer.clip(model.weights);
+  result.stats = optimizer.clip(model.weights, filters);
   result.finite = std::isfinite(result.loss) && std::isfinite(result.stats.grad_norm);
-  if (result.finite) optimizer.step(model.weights, lr, ema, t);
+  if (result.finite) optimizer.step(model.weights, filters, lr, ema, t);
   result.update_s = now_s() - started;
   return result;
 }

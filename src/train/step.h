@@ -10,7 +10,6 @@ namespace nfscale {
 
 struct StepSettings {
   LossConfig loss;
-  at::ScalarType compute = at::kFloat;
   int64_t micro_batch = 1;
   uint64_t seed = 0;  // of dropout and stochastic depth
 };
@@ -25,7 +24,7 @@ struct StepResult {
 
 // Loss and gradient are sums over the slots divided by the sum of the weights of the whole step, so
 // that micro-batches of any sizes give the same. `t` counts the steps from 0, for the average.
-StepResult train_step(const Model& model, Optimizer& optimizer, const Ema& ema, const Batch& batch,
-                      const StepSettings& settings, double lr, uint64_t t);
+StepResult train_step(const Model& model, Filters& filters, Optimizer& optimizer, const Ema& ema,
+                      const Batch& batch, const StepSettings& settings, double lr, uint64_t t);
 
 }  // namespace nfscale

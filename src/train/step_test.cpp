@@ -11,11 +11,12 @@ namespace {
 
 struct Toy {
   Model model;
+  Filters filters;
   Optimizer optimizer;
   Batch batch;
 };
 
-Toy toy(int64_t rows, double stochastic_depth = 0) {
+Toy toy(int64_t rows, double stochastic_depth = 0, at::ScalarType compute = at::kFloat) {
   Config config;
   set_key(config, "model.name", "nfnet_n0", "test");
   config.model.stochastic_depth = config.model.drop_rate = stochastic_depth;
@@ -34,7 +35,29 @@ Toy toy(int64_t rows, double stochastic_depth = 0) {
     batch.weights.push_back(i % 7 == 3 ? 0.0f : 1.0f);
   }
   Optimizer optimizer(model.params, model.weights, optimizer_settings(config.optim));
-  return {std::move(model), std::move(optimizer), std::move(batch)};
+  Filters filters = make_filters(model, compute, true);
+  return {std::move(model), std::move(filters), std::move(optimizer), std::move(batch)};
+}
+
+// Kernels against ATen's operations with autograd through standardisation, over several updates.
+TEST(Step, KernelsTrainAsTheReferenceDoes) {
+  Toy a = toy(6, 0.3), b = toy(6, 0.3);
+  b.filters = {};
+  if (a.filters.of_layer.empty()) GTEST_SKIP() << "no kernels on this machine";
+  for (uint64_t t = 0; t < 4; ++t) {
+    const StepResult own =
+        train_step(a.model, a.filters, a.optimizer, {}, a.batch, {{}, 4, 1}, 0.5, t);
+    const StepResult reference =
+        train_step(b.model, b.filters, b.optimizer, {}, b.batch, {{}, 4, 1}, 0.5, t);
+    EXPECT_NEAR(own.loss / reference.loss, 1, 1e-5);
+    EXPECT_NEAR(own.stats.agc_clipped, reference.stats.agc_clipped, 2e-3);
+    for (size_t i = 0; i < a.model.params.size(); ++i) {
+      const at::Tensor d = a.optimizer.momentum[i] - b.optimizer.momentum[i];
+      EXPECT_LE(d.abs().max().item<double>(),
+                1e-3 * b.optimizer.momentum[i].abs().max().item<double>() + 1e-9)
+          << a.model.params[i].name << " behind step " << t;
+    }
+  }
 }
 
 // The last, smaller group must not be divided by the size of a full one.
@@ -44,7 +67,7 @@ TEST(Step, MicroBatchesOfAnySizeGiveTheSameGradient) {
   for (const int64_t micro : {24, 16, 7, 1}) {
     Toy t = toy(24, 0.5);
     const StepResult r =
-        train_step(t.model, t.optimizer, {}, t.batch, {{}, at::kFloat, micro, 9}, 0, 0);
+        train_step(t.model, t.filters, t.optimizer, {}, t.batch, {{}, micro, 9}, 0, 0);
     if (micro == 24) {
       for (const at::Tensor& w : t.model.weights) whole.push_back(w.grad().clone());
       norm = r.stats.grad_norm;
@@ -65,7 +88,7 @@ TEST(Step, AStepWithoutAWholePictureChangesNothing) {
   std::fill(t.batch.weights.begin(), t.batch.weights.end(), 0.0f);
   std::vector<at::Tensor> before;
   for (const at::Tensor& w : t.model.weights) before.push_back(w.detach().clone());
-  EXPECT_TRUE(train_step(t.model, t.optimizer, {}, t.batch, {{}, at::kFloat, 4, 0}, 1, 0).empty);
+  EXPECT_TRUE(train_step(t.model, t.filters, t.optimizer, {}, t.batch, {{}, 4, 0}, 1, 0).empty);
   for (size_t i = 0; i < before.size(); ++i) EXPECT_TRUE(before[i].equal(t.model.weights[i]));
 }
 
@@ -76,28 +99,31 @@ TEST(Step, APictureOfWeightZeroEntersNoGradient) {
     if (other)
       std::fill(t.batch.pixels.end() - 16 * 16 * 3, t.batch.pixels.end(),
                 100.0f);  // row 3 has weight 0
-    train_step(t.model, t.optimizer, {}, t.batch, {{}, at::kFloat, 4, 0}, 0, 0);
+    train_step(t.model, t.filters, t.optimizer, {}, t.batch, {{}, 4, 0}, 0, 0);
     for (const at::Tensor& w : t.model.weights) grads[other].push_back(w.grad());
   }
-  for (size_t i = 0; i < grads[0].size(); ++i) EXPECT_TRUE(grads[0][i].equal(grads[1][i]));
+  for (size_t i = 0; i < grads[0].size(); ++i)
+    EXPECT_TRUE(grads[0][i].equal(grads[1][i]))
+        << toy(4).model.params[i].name << " "
+        << (grads[0][i] - grads[1][i]).abs().max().item<double>() << " of "
+        << grads[0][i].abs().max().item<double>();
 }
 
 TEST(Step, NotANumberEndsTheStepWithoutAnUpdate) {
   Toy t = toy(4);
   t.batch.pixels[0] = std::numeric_limits<float>::quiet_NaN();
   const at::Tensor before = t.model.weights[0].detach().clone();
-  EXPECT_FALSE(train_step(t.model, t.optimizer, {}, t.batch, {{}, at::kFloat, 4, 0}, 1, 0).finite);
+  EXPECT_FALSE(train_step(t.model, t.filters, t.optimizer, {}, t.batch, {{}, 4, 0}, 1, 0).finite);
   EXPECT_TRUE(before.equal(t.model.weights[0]));
 }
 
 // Activations in bfloat16 keep float weights and gradients near those of float32.
 TEST(Step, Bf16GradientsAreCloseToThoseOfFloat32) {
-  Toy a = toy(16), b = toy(16);
+  Toy a = toy(16), b = toy(16, 0, at::kBFloat16);
   const double f32 =
-      train_step(a.model, a.optimizer, {}, a.batch, {{}, at::kFloat, 16, 0}, 0, 0).stats.grad_norm;
+      train_step(a.model, a.filters, a.optimizer, {}, a.batch, {{}, 16, 0}, 0, 0).stats.grad_norm;
   const double bf16 =
-      train_step(b.model, b.optimizer, {}, b.batch, {{}, at::kBFloat16, 16, 0}, 0, 0)
-          .stats.grad_norm;
+      train_step(b.model, b.filters, b.optimizer, {}, b.batch, {{}, 16, 0}, 0, 0).stats.grad_norm;
   EXPECT_NEAR(bf16 / f32, 1, 0.05);
   for (const at::Tensor& w : b.model.weights) EXPECT_EQ(w.grad().scalar_type(), at::kFloat);
 }

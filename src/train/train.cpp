@@ -332,15 +332,16 @@ LoaderOptions loader_options(const Run& run) {
 // The training loop. Everything that the order of examples depends on is progress.g.
 void loop(Run& run) {
   Loader loader(run.train, loader_options(run), run.progress.g);
-  const StepSettings settings{run.config.loss, compute_of(run), run.directory.identity.micro_batch,
+  Filters filters = make_filters(run.model, compute_of(run), true);
+  const StepSettings settings{run.config.loss, run.directory.identity.micro_batch,
                               static_cast<uint64_t>(run.config.train.seed)};
   while (run.progress.step < run.total_steps) {
     const double began = now_s(), waited_before = loader.waited_s();
     const Batch& batch = loader.next();
     report_broken(run, batch);
     const double lr = learning_rate(run.schedule, run.progress.step);
-    const StepResult s =
-        train_step(run.model, run.optimizer, run.ema, batch, settings, lr, run.progress.step);
+    const StepResult s = train_step(run.model, filters, run.optimizer, run.ema, batch, settings, lr,
+                                    run.progress.step);
     if (!s.finite)
       fail(Exit::diverged,
            "{}: diverged in step {}: the loss or its gradient is not finite (a lower optim.lr, or "

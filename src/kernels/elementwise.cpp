@@ -1,0 +1,226 @@
+#include "kernels/elementwise.h"
+
+#include <algorithm>
+#include <type_traits>
+#include <utility>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/elementwise.cpp"
+#include <hwy/foreach_target.h>
+// After foreach_target: once for each instruction set.
+#include <hwy/contrib/math/math-inl.h>
+
+#include "kernels/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace nfscale::HWY_NAMESPACE {
+
+// exp and 1 / x to the accuracy that the type of the activations can hold.
+template <class T, class D>
+HWY_INLINE hn::Vec<D> exponential(D d, hn::Vec<D> x) {
+  if constexpr (std::is_same_v<T, float>) {
+    return hn::Exp(d, x);
+  } else {
+    // 2^(k + f) with |f| <= 1/2; relative error 4e-6.
+    const hn::RebindToSigned<D> di;
+    const auto t = hn::Min(hn::Max(hn::Mul(x, hn::Set(d, 1.44269504f)), hn::Set(d, -126.0f)),
+                           hn::Set(d, 126.0f));
+    const auto k = hn::NearestInt(t);
+    const auto f = hn::Sub(t, hn::ConvertTo(d, k));
+    auto p = hn::Set(d, 9.6181291e-3f);
+    p = hn::MulAdd(p, f, hn::Set(d, 5.5504109e-2f));
+    p = hn::MulAdd(p, f, hn::Set(d, 2.4022651e-1f));
+    p = hn::MulAdd(p, f, hn::Set(d, 6.9314718e-1f));
+    p = hn::MulAdd(p, f, hn::Set(d, 1.0f));
+    const auto power = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(k, hn::Set(di, 127))));
+    return hn::Mul(p, power);
+  }
+}
+template <class T, class D>
+HWY_INLINE hn::Vec<D> reciprocal(D d, hn::Vec<D> x) {
+  if constexpr (std::is_same_v<T, float>)
+    return hn::Div(hn::Set(d, 1.0f), x);
+  else
+    return hn::ApproximateReciprocal(x);
+}
+
+// What an activation and its slope are made of: y = x * share.
+template <class D>
+struct Gelu {
+  hn::Vec<D> share, slope;
+};
+
+// 0.5 (1 + tanh(u / 2)) = 1 / (1 + exp(-u)), u = 2 sqrt(2 / pi) (x + 0.044715 x^3).
+template <class T, bool kSlope, class D>
+HWY_INLINE Gelu<D> gelu_tanh(D d, hn::Vec<D> x) {
+  // Beyond 10 the share is 0 or 1 in float; unbounded, the slope would multiply 0 with infinity,
+  // and the exponential leave the range that it is made for.
+  const auto c = hn::Min(hn::Max(x, hn::Set(d, -10.0f)), hn::Set(d, 10.0f));
+  const auto squared = hn::Mul(c, c);
+  const auto a = hn::Set(d, 1.5957691216f), b = hn::Set(d, 0.0713548163f);
+  const auto u = hn::Mul(c, hn::MulAdd(squared, b, a));
+  const auto one = hn::Set(d, 1.0f);
+  const auto share = reciprocal<T>(d, hn::Add(one, exponential<T>(d, hn::Neg(u))));
+  if constexpr (!kSlope) return {share, share};
+  const auto rise = hn::MulAdd(squared, hn::Set(d, 3 * 0.0713548163f), a);
+  const auto bend = hn::Mul(hn::Mul(c, rise), hn::Mul(share, hn::Sub(one, share)));
+  return {share, hn::Add(share, bend)};
+}
+
+// The normal distribution function by Abramowitz and Stegun 7.1.26, absolute error 1.5e-7 / 2; its
+// exponential is that of the density too.
+template <class T, bool kSlope, class D>
+HWY_INLINE Gelu<D> gelu_erf(D d, hn::Vec<D> x) {
+  const auto z = hn::Mul(hn::Abs(x), hn::Set(d, 0.70710678f));
+  const auto bell = exponential<T>(d, hn::Neg(hn::Mul(z, z)));
+  const auto t = reciprocal<T>(d, hn::MulAdd(z, hn::Set(d, 0.3275911f), hn::Set(d, 1.0f)));
+  auto p = hn::Set(d, 0.5f * 1.061405429f);
+  p = hn::MulAdd(p, t, hn::Set(d, 0.5f * -1.453152027f));
+  p = hn::MulAdd(p, t, hn::Set(d, 0.5f * 1.421413741f));
+  p = hn::MulAdd(p, t, hn::Set(d, 0.5f * -0.284496736f));
+  p = hn::MulAdd(p, t, hn::Set(d, 0.5f * 0.254829592f));
+  const auto tail = hn::Mul(hn::Mul(p, t), bell);
+  const auto share = hn::IfThenElse(hn::Gt(x, hn::Zero(d)), hn::Sub(hn::Set(d, 1.0f), tail), tail);
+  if constexpr (!kSlope) return {share, share};
+  // Where the bell is 0 its product with x is, too; infinity times 0 would not be.
+  const auto c = hn::Min(hn::Max(x, hn::Set(d, -64.0f)), hn::Set(d, 64.0f));
+  return {share, hn::MulAdd(hn::Mul(c, hn::Set(d, 0.39894228f)), bell, share)};
+}
+
+template <class T, bool kSlope, Activation kAct, class D>
+HWY_INLINE Gelu<D> gelu(D d, hn::Vec<D> x) {
+  if constexpr (kAct == Activation::gelu_tanh)
+    return gelu_tanh<T, kSlope>(d, x);
+  else
+    return gelu_erf<T, kSlope>(d, x);
+}
+
+template <Activation kAct, class T>
+void gelu_rows(const T* x, int64_t ldx, T* y, int64_t ldy, int64_t rows, int64_t n) {
+  for (int64_t r = 0; r < rows; ++r)
+    for_lanes(n, [&](auto d, int64_t i) HWY_ATTR {
+      const auto v = load(d, x + r * ldx + i);
+      store(d, hn::Mul(v, gelu<T, false, kAct>(d, v).share), y + r * ldy + i);
+    });
+}
+
+template <class T>
+void activate_rows(Activation act, const T* x, int64_t ldx, T* y, int64_t ldy, int64_t rows,
+                   int64_t n) {
+  if (ldx == n && ldy == n) n = std::exchange(rows, 1) * n;
+  if (act == Activation::gelu_tanh)
+    return gelu_rows<Activation::gelu_tanh>(x, ldx, y, ldy, rows, n);
+  if (act == Activation::gelu_erf) return gelu_rows<Activation::gelu_erf>(x, ldx, y, ldy, rows, n);
+  for (int64_t r = 0; r < rows; ++r) std::copy_n(x + r * ldx, n, y + r * ldy);
+}
+
+template <Activation kAct, class T>
+void gelu_backward_rows(const float* g, int64_t ldg, const T* x, int64_t ldx, T* out, int64_t ldo,
+                        int64_t rows, int64_t n) {
+  for (int64_t r = 0; r < rows; ++r)
+    for_lanes(n, [&](auto d, int64_t i) HWY_ATTR {
+      const auto v = load(d, x + r * ldx + i);
+      const auto slope = gelu<T, true, kAct>(d, v).slope;
+      store(d, hn::Mul(slope, load(d, g + r * ldg + i)), out + r * ldo + i);
+    });
+}
+
+template <class T>
+void activate_backward_rows(Activation act, const float* g, int64_t ldg, const T* x, int64_t ldx,
+                            T* out, int64_t ldo, int64_t rows, int64_t n) {
+  if (act == Activation::gelu_tanh)
+    return gelu_backward_rows<Activation::gelu_tanh>(g, ldg, x, ldx, out, ldo, rows, n);
+  if (act == Activation::gelu_erf)
+    return gelu_backward_rows<Activation::gelu_erf>(g, ldg, x, ldx, out, ldo, rows, n);
+  for (int64_t r = 0; r < rows; ++r)
+    for_lanes(n, [&](auto d, int64_t i)
+                     HWY_ATTR { store(d, load(d, g + r * ldg + i), out + r * ldo + i); });
+}
+
+template <class T>
+void add_bias_rows(const float* tile, int64_t ldt, const float* bias, T* y, int64_t ldy,
+                   int64_t rows, int64_t n) {
+  for (int64_t r = 0; r < rows; ++r)
+    for_lanes(n, [&](auto d, int64_t i) HWY_ATTR {
+      store(d, hn::Add(load(d, tile + r * ldt + i), load(d, bias + i)), y + r * ldy + i);
+    });
+}
+
+// Sums of many rows are sums of the sums of kRows, or their last bits would be lost.
+constexpr int64_t kRows = 128;
+
+template <class T>
+void column_sums_rows(const T* x, int64_t ldx, int64_t rows, int64_t n, float* sums) {
+  for (; rows > 0; rows -= kRows, x += kRows * ldx)
+    for_lanes(n, [&](auto d, int64_t i) HWY_ATTR {
+      auto sum = hn::Zero(d);
+      for (int64_t r = 0; r < std::min(rows, kRows); ++r)
+        sum = hn::Add(sum, load(d, x + r * ldx + i));
+      store(d, hn::Add(sum, load(d, sums + i)), sums + i);
+    });
+}
+
+template <class T>
+void column_dots_rows(const T* a, const T* b, int64_t rows, int64_t n, float* sums) {
+  for (; rows > 0; rows -= kRows, a += kRows * n, b += kRows * n)
+    for_lanes(n, [&](auto d, int64_t i) HWY_ATTR {
+      auto sum = hn::Zero(d);
+      for (int64_t r = 0; r < std::min(rows, kRows); ++r)
+        sum = hn::MulAdd(load(d, a + r * n + i), load(d, b + r * n + i), sum);
+      store(d, hn::Add(sum, load(d, sums + i)), sums + i);
+    });
+}
+
+template <class T>
+void scale_add_rows(const T* shortcut, const T* x, const float* factor, T* out, int64_t rows,
+                    int64_t n) {
+  for (int64_t r = 0; r < rows; ++r)
+    for_lanes(n, [&](auto d, int64_t i) HWY_ATTR {
+      store(d,
+            hn::MulAdd(load(d, x + r * n + i), load(d, factor + i), load(d, shortcut + r * n + i)),
+            out + r * n + i);
+    });
+}
+
+template <class T>
+void scale_shift_rows(const T* x, const float* factor, const float* shift, T* out, int64_t rows,
+                      int64_t n) {
+  for (int64_t r = 0; r < rows; ++r)
+    for_lanes(n, [&](auto d, int64_t i) HWY_ATTR {
+      store(d, hn::MulAdd(load(d, x + r * n + i), load(d, factor + i), load(d, shift + i)),
+            out + r * n + i);
+    });
+}
+
+template <class T>
+Elementwise<T> table() {
+  return {activate_rows<T>,    activate_backward_rows<T>, add_bias_rows<T>,   column_sums_rows<T>,
+          column_dots_rows<T>, scale_add_rows<T>,         scale_shift_rows<T>};
+}
+Elementwise<float> table_float() {
+  return table<float>();
+}
+Elementwise<Bf16> table_bf16() {
+  return table<Bf16>();
+}
+
+}  // namespace nfscale::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace nfscale {
+
+HWY_EXPORT(table_float);
+HWY_EXPORT(table_bf16);
+
+template <>
+Elementwise<float> elementwise() {
+  return HWY_DYNAMIC_DISPATCH(table_float)();
+}
+template <>
+Elementwise<Bf16> elementwise() {
+  return HWY_DYNAMIC_DISPATCH(table_bf16)();
+}
+
+}  // namespace nfscale
+#endif

@@ -1,0 +1,167 @@
+#include "model/filters.h"
+
+#include <ATen/ops/empty.h>
+
+#include <cstdlib>
+#include <unordered_map>
+
+#include "kernels/elementwise.h"
+#include "kernels/pack.h"
+#include "model/conv.h"
+#include "model/rows.h"
+
+namespace nfscale {
+namespace {
+
+// A row of a weight is [I, k k], that of its filter [k k, I].
+void to_filter_order(const float* w, float* out, int64_t in, int64_t taps) {
+  pack().transpose32(reinterpret_cast<const uint32_t*>(w), taps, in, taps,
+                     reinterpret_cast<uint32_t*>(out), in);
+}
+void to_weight_order(const float* f, float* out, int64_t in, int64_t taps) {
+  to_filter_order(f, out, taps, in);
+}
+
+struct RowShape {
+  int64_t n, in, taps;
+};
+RowShape row_shape(const Filter& f) {
+  return {f.value.numel() / f.value.size(0), f.value.size(3), f.value.size(1) * f.value.size(2)};
+}
+
+float* row_buffer(int64_t n) {
+  thread_local std::vector<float> buffer;
+  if (std::ssize(buffer) < n) buffer.resize(static_cast<size_t>(n));
+  return buffer.data();
+}
+
+// Calls work(begin, end) for the rows of a filter, in parallel.
+template <class Work>
+void for_rows(const Filter& f, const Work& work) {
+  at::parallel_for(0, f.value.size(0), std::max<int64_t>(1, 16384 / row_shape(f).n), work);
+}
+
+}  // namespace
+
+std::vector<double> input_factors(const Arch& arch) {
+  std::vector<double> factors(arch.layers.size(), 1);
+  const auto set = [&](int layer, double factor) {
+    if (layer >= 0) factors[static_cast<size_t>(layer)] = factor;
+  };
+  for (size_t i = 1; i < arch.stem.size(); ++i) set(arch.stem[i], kGeluFactor);
+  for (const Block& b : arch.blocks) {
+    for (const int layer : {b.projection, b.conv1}) set(layer, kGeluFactor * b.beta);
+    for (const int layer : {b.conv2, b.conv2b, b.conv3}) set(layer, kGeluFactor);
+  }
+  return factors;
+}
+
+Numerics numerics_of(const Arch& arch) {
+  return arch.numerics == "timm" ? Numerics::timm : Numerics::deepmind;
+}
+
+bool uses_kernels(at::ScalarType compute) {
+  static const bool reference = [] {
+    const char* wanted = std::getenv("NFSCALE_KERNELS");
+    return wanted && std::string_view(wanted) == "reference";
+  }();
+  return !reference && has_products(compute);
+}
+
+Filters make_filters(const Model& model, at::ScalarType compute, bool gradients) {
+  Filters filters{.compute = compute, .of_layer = {}};
+  if (!uses_kernels(compute) || model.weights[0].scalar_type() != at::kFloat) return filters;
+  std::unordered_map<std::string, size_t> places;
+  for (size_t i = 0; i < model.params.size(); ++i) places[model.params[i].name] = i;
+  const std::vector<double> factors = input_factors(model.arch);
+  filters.of_layer.resize(model.arch.layers.size());
+  for (size_t i = 0; i < filters.of_layer.size(); ++i) {
+    const Layer& layer = model.arch.layers[i];
+    if (layer.kind != Layer::Kind::std_conv) continue;
+    Filter& f = filters.of_layer[i];
+    f.weight = places.at(layer.name + ".weight");
+    f.gain = places.at(layer.name + ".gain");
+    f.factor = factors[i];
+    f.numerics = numerics_of(model.arch);
+    const at::Tensor& w = model.weights[f.weight];
+    f.value = at::empty({w.size(0), w.size(2), w.size(3), w.size(1)}, compute);
+    if (gradients) f.gradient = at::empty(f.value.sizes(), at::kFloat);
+    f.rows.resize(static_cast<size_t>(w.size(0)));
+    for_rows(
+        f, [&](int64_t begin, int64_t end) { filter_rows_forward(model.weights, f, begin, end); });
+  }
+  return filters;
+}
+
+void filter_rows_forward(const Weights& weights, Filter& f, int64_t begin, int64_t end) {
+  const auto [n, in, taps] = row_shape(f);
+  const float* w = weights[f.weight].const_data_ptr<float>() + begin * n;
+  const float* gain = weights[f.gain].const_data_ptr<float>();
+  float* buffer = row_buffer(2 * n);
+  for (int64_t r = begin; r < end; ++r, w += n) {
+    RowStatistics& row = f.rows[static_cast<size_t>(r)] = row_statistics(w, n, f.numerics);
+    row_scale(buffer, w, f.factor * row.scale * static_cast<double>(gain[r]), row.mean, n);
+    const float* scaled = buffer;
+    if (taps > 1) {
+      to_filter_order(buffer, buffer + n, in, taps);
+      scaled = buffer + n;
+    }
+    if (f.value.scalar_type() == at::kFloat)
+      std::copy_n(scaled, n, f.value.mutable_data_ptr<float>() + r * n);
+    else
+      elementwise<Bf16>().activate_backward(Activation::none, scaled, n, nullptr, n,
+                                            static_cast<Bf16*>(f.value.data_ptr()) + r * n, n, 1,
+                                            n);
+  }
+}
+
+void filter_rows_backward(const Weights& weights, Filter& f, int64_t begin, int64_t end,
+                          double* squares) {
+  const auto [n, in, taps] = row_shape(f);
+  const float* w = weights[f.weight].const_data_ptr<float>() + begin * n;
+  const float* gain = weights[f.gain].const_data_ptr<float>();
+  float* d_gain = weights[f.gain].grad().mutable_data_ptr<float>();
+  float* d = f.gradient.mutable_data_ptr<float>() + begin * n;
+  float* buffer = row_buffer(2 * n);
+  for (int64_t r = begin; r < end; ++r, w += n, d += n) {
+    const float* d_out = d;
+    if (taps > 1) {
+      to_weight_order(d, buffer, in, taps);
+      d_out = buffer;
+    }
+    d_gain[r] = static_cast<float>(standardize_row_backward(
+        w, f.rows[static_cast<size_t>(r)], static_cast<double>(gain[r]), f.factor, d_out, d, n));
+    if (squares) squares[r] = row_squares(d, 0, n);
+  }
+}
+
+void drop_gradients(const Weights& weights, Filters& filters) {
+  for (const at::Tensor& w : weights) w.mutable_grad() = at::Tensor();
+  filters.summed = filters.pending = false;
+}
+
+void add_gradients(const at::Tensor& loss, Filters& filters) {
+  loss.backward();
+  filters.summed = filters.pending = !filters.of_layer.empty();
+}
+
+void attach_gradients(const Weights& weights, Filters& filters) {
+  for (Filter& f : filters.of_layer) {
+    if (!f.value.defined()) continue;
+    const at::Tensor &w = weights[f.weight], &gain = weights[f.gain];
+    w.mutable_grad() = f.gradient.view(w.sizes());
+    gain.mutable_grad() = at::empty(gain.sizes(), at::kFloat);
+  }
+}
+
+void finish_gradients(const Weights& weights, Filters& filters) {
+  if (!std::exchange(filters.pending, false)) return;
+  attach_gradients(weights, filters);
+  for (Filter& f : filters.of_layer)
+    if (f.value.defined())
+      for_rows(f, [&](int64_t begin, int64_t end) {
+        filter_rows_backward(weights, f, begin, end, nullptr);
+      });
+}
+
+}  // namespace nfscale
