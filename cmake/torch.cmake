@@ -19,3 +19,11 @@ add_library(torch::cpu SHARED IMPORTED)
 set_target_properties(torch::cpu PROPERTIES IMPORTED_LOCATION ${TORCH_ROOT}/lib/libtorch_cpu.so)
 target_link_libraries(torch::cpu INTERFACE torch::c10)
 target_link_options(torch::cpu INTERFACE "LINKER:-rpath-link,${TORCH_ROOT}/../nvidia/cu13/lib")
+# at::parallel_for is a template: it runs on libtorch's threads only where its users are compiled for
+# OpenMP, and in g++'s form, of which the wheel carries the library.
+if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+  target_compile_options(torch::cpu INTERFACE -fopenmp)
+  target_link_libraries(torch::cpu INTERFACE ${TORCH_ROOT}/lib/libgomp.so.1)
+else()
+  message(WARNING "only g++ builds loops for several threads")
+endif()

@@ -10,21 +10,37 @@ HWY_BEFORE_NAMESPACE();
 namespace nfscale::HWY_NAMESPACE {
 
 #if HWY_TARGET != HWY_SCALAR
-// A square of kSide x kSide numbers in vectors of 128 bits. Taking the lanes of vectors i and
-// i + kSide / 2 by turns, log2(kSide) times, transposes.
-template <class U, int64_t kSide>
-HWY_INLINE void transpose_square(const U* x, int64_t ldx, U* out, int64_t ldo) {
-  const hn::FixedTag<U, kSide> d;
-  hn::Vec<decltype(d)> v[kSide], w[kSide];
+// The kSide numbers of each 128-bit block to a row of their own.
+template <int64_t kSide, class D, class U>
+HWY_INLINE void store_blocks(D d, hn::Vec<D> v, U* out, int64_t ldo) {
+  if constexpr (hn::MaxLanes(d) == kSide) {
+    hn::StoreU(v, d, out);
+  } else {
+    const hn::Half<D> half;
+    store_blocks<kSide>(half, hn::LowerHalf(half, v), out, ldo);
+    store_blocks<kSide>(half, hn::UpperHalf(half, v), out + hn::Lanes(half) * ldo, ldo);
+  }
+}
+
+// Taking the lanes of vectors i and i + kSide / 2 by turns, log2(kSide) times, transposes the
+// square of numbers in each 128-bit block of kSide vectors.
+template <int64_t kSide, class D, class U>
+HWY_INLINE void transpose_squares(D d, const U* x, int64_t ldx, U* out, int64_t ldo) {
+  hn::Vec<D> v[kSide], w[kSide];
+  NFSCALE_UNROLL
   for (int64_t i = 0; i < kSide; ++i) v[i] = hn::LoadU(d, x + i * ldx);
+  NFSCALE_UNROLL
   for (int64_t round = kSide; round > 1; round /= 2) {
+    NFSCALE_UNROLL
     for (int64_t i = 0; i < kSide / 2; ++i) {
       w[2 * i] = hn::InterleaveLower(d, v[i], v[i + kSide / 2]);
       w[2 * i + 1] = hn::InterleaveUpper(d, v[i], v[i + kSide / 2]);
     }
+    NFSCALE_UNROLL
     for (int64_t i = 0; i < kSide; ++i) v[i] = w[i];
   }
-  for (int64_t i = 0; i < kSide; ++i) hn::StoreU(v[i], d, out + i * ldo);
+  NFSCALE_UNROLL
+  for (int64_t i = 0; i < kSide; ++i) store_blocks<kSide>(d, v[i], out + i * ldo, ldo);
 }
 #endif
 
@@ -33,10 +49,15 @@ void transpose(const U* x, int64_t ldx, int64_t rows, int64_t columns, U* out, i
   int64_t whole_rows = 0, whole_columns = 0;
 #if HWY_TARGET != HWY_SCALAR
   whole_rows = rows - rows % kSide;
-  whole_columns = columns - columns % kSide;
-  for (int64_t c = 0; c < whole_columns; c += kSide)
-    for (int64_t r = 0; r < whole_rows; r += kSide)
-      transpose_square<U, kSide>(x + r * ldx + c, ldx, out + c * ldo + r, ldo);
+  const auto pass = [&](auto d) HWY_ATTR {
+    const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+    for (; whole_columns + lanes <= columns; whole_columns += lanes)
+      for (int64_t r = 0; r < whole_rows; r += kSide)
+        transpose_squares<kSide>(d, x + r * ldx + whole_columns, ldx, out + whole_columns * ldo + r,
+                                 ldo);
+  };
+  pass(hn::ScalableTag<U>());
+  pass(hn::FixedTag<U, kSide>());
 #endif
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t c = r < whole_rows ? whole_columns : 0; c < columns; ++c)

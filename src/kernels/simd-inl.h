@@ -11,6 +11,13 @@
 
 #include "kernels/types.h"
 
+// Arrays of vectors are registers only in loops without a loop.
+#ifdef __clang__
+#define NFSCALE_UNROLL _Pragma("unroll")
+#else
+#define NFSCALE_UNROLL _Pragma("GCC unroll 8")
+#endif
+
 HWY_BEFORE_NAMESPACE();
 namespace nfscale::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
