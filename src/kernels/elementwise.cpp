@@ -196,10 +196,10 @@ Elementwise<T> table() {
   return {activate_rows<T>,    activate_backward_rows<T>, add_bias_rows<T>,   column_sums_rows<T>,
           column_dots_rows<T>, scale_add_rows<T>,         scale_shift_rows<T>};
 }
-Elementwise<float> table_float() {
+Elementwise<float> elementwise_float() {
   return table<float>();
 }
-Elementwise<Bf16> table_bf16() {
+Elementwise<Bf16> elementwise_bf16() {
   return table<Bf16>();
 }
 
@@ -209,16 +209,16 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace nfscale {
 
-HWY_EXPORT(table_float);
-HWY_EXPORT(table_bf16);
+HWY_EXPORT(elementwise_float);
+HWY_EXPORT(elementwise_bf16);
 
 template <>
 Elementwise<float> elementwise() {
-  return HWY_DYNAMIC_DISPATCH(table_float)();
+  return HWY_DYNAMIC_DISPATCH(elementwise_float)();
 }
 template <>
 Elementwise<Bf16> elementwise() {
-  return HWY_DYNAMIC_DISPATCH(table_bf16)();
+  return HWY_DYNAMIC_DISPATCH(elementwise_bf16)();
 }
 
 }  // namespace nfscale

@@ -88,7 +88,7 @@ void interleave_rows(const Bf16* x, int64_t ldx, int64_t rows, int64_t columns, 
   }
 }
 
-Pack table() {
+Pack pack_table() {
   return {transpose<uint16_t, 8>, transpose<uint32_t, 4>, interleave_rows};
 }
 
@@ -98,10 +98,10 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace nfscale {
 
-HWY_EXPORT(table);
+HWY_EXPORT(pack_table);
 
 Pack pack() {
-  return HWY_DYNAMIC_DISPATCH(table)();
+  return HWY_DYNAMIC_DISPATCH(pack_table)();
 }
 
 }  // namespace nfscale

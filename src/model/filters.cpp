@@ -2,13 +2,14 @@
 
 #include <ATen/ops/empty.h>
 
+#include <cmath>
 #include <cstdlib>
 #include <unordered_map>
 
 #include "kernels/elementwise.h"
 #include "kernels/pack.h"
 #include "model/conv.h"
-#include "model/rows.h"
+#include "model/parallel.h"
 
 namespace nfscale {
 namespace {
@@ -38,7 +39,18 @@ float* row_buffer(int64_t n) {
 // Calls work(begin, end) for the rows of a filter, in parallel.
 template <class Work>
 void for_rows(const Filter& f, const Work& work) {
-  at::parallel_for(0, f.value.size(0), std::max<int64_t>(1, 16384 / row_shape(f).n), work);
+  const int64_t rows = f.value.size(0), step = std::max<int64_t>(1, 16384 / row_shape(f).n);
+  for_tasks((rows + step - 1) / step,
+            [&](int64_t i) { work(i * step, std::min(rows, (i + 1) * step)); });
+}
+
+// Scaled weight standardisation (B21 section 4.1; both programs' epsilons).
+RowStatistics statistics(const Sums& sums, int64_t n, Numerics numerics) {
+  const auto count = static_cast<double>(n);
+  const double mean = sums.sum / count, centred = std::max(0.0, sums.squares - count * mean * mean);
+  if (numerics == Numerics::timm)
+    return {mean, 1 / std::sqrt(centred + 1e-5 * count), sums.squares, false};
+  return {mean, 1 / std::sqrt(std::max(centred, 1e-4)), sums.squares, centred < 1e-4};
 }
 
 }  // namespace
@@ -87,20 +99,24 @@ Filters make_filters(const Model& model, at::ScalarType compute, bool gradients)
     f.value = at::empty({w.size(0), w.size(2), w.size(3), w.size(1)}, compute);
     if (gradients) f.gradient = at::empty(f.value.sizes(), at::kFloat);
     f.rows.resize(static_cast<size_t>(w.size(0)));
+    f.squares.resize(f.rows.size());
     for_rows(
         f, [&](int64_t begin, int64_t end) { filter_rows_forward(model.weights, f, begin, end); });
   }
   return filters;
 }
 
-void filter_rows_forward(const Weights& weights, Filter& f, int64_t begin, int64_t end) {
+void filter_rows_forward(const Weights& weights, Filter& f, int64_t begin, int64_t end,
+                         const Sums* sums) {
+  const Rows<float> kernels = rows<float>();
   const auto [n, in, taps] = row_shape(f);
   const float* w = weights[f.weight].const_data_ptr<float>() + begin * n;
   const float* gain = weights[f.gain].const_data_ptr<float>();
   float* buffer = row_buffer(2 * n);
   for (int64_t r = begin; r < end; ++r, w += n) {
-    RowStatistics& row = f.rows[static_cast<size_t>(r)] = row_statistics(w, n, f.numerics);
-    row_scale(buffer, w, f.factor * row.scale * static_cast<double>(gain[r]), row.mean, n);
+    RowStatistics& row = f.rows[static_cast<size_t>(r)];
+    row = statistics(sums ? *sums : kernels.sums(w, n), n, f.numerics);
+    kernels.scale(buffer, w, f.factor * row.scale * static_cast<double>(gain[r]), row.mean, n);
     const float* scaled = buffer;
     if (taps > 1) {
       to_filter_order(buffer, buffer + n, in, taps);
@@ -115,53 +131,52 @@ void filter_rows_forward(const Weights& weights, Filter& f, int64_t begin, int64
   }
 }
 
-void filter_rows_backward(const Weights& weights, Filter& f, int64_t begin, int64_t end,
-                          double* squares) {
-  const auto [n, in, taps] = row_shape(f);
-  const float* w = weights[f.weight].const_data_ptr<float>() + begin * n;
+// With c = w - mean, s the scale and k = factor * gain:
+//   d gain = factor s sum(d value c)
+//   d w = k s (d value - mean(d value)) - k s^3 sum(d value c) c
+// the last part only where s depends on the weights.
+void filter_backward(const Weights& weights, Filter& f) {
+  const Rows<float> kernels = rows<float>();
+  const float* weight = weights[f.weight].const_data_ptr<float>();
   const float* gain = weights[f.gain].const_data_ptr<float>();
   float* d_gain = weights[f.gain].grad().mutable_data_ptr<float>();
-  float* d = f.gradient.mutable_data_ptr<float>() + begin * n;
-  float* buffer = row_buffer(2 * n);
-  for (int64_t r = begin; r < end; ++r, w += n, d += n) {
-    const float* d_out = d;
-    if (taps > 1) {
-      to_weight_order(d, buffer, in, taps);
-      d_out = buffer;
+  float* gradient = f.gradient.mutable_data_ptr<float>();
+  for_rows(f, [&](int64_t begin, int64_t end) {
+    const auto [n, in, taps] = row_shape(f);
+    float* buffer = row_buffer(n);
+    for (int64_t r = begin; r < end; ++r) {
+      const float *w = weight + r * n, *d_value = gradient + r * n;
+      if (taps > 1) {
+        to_weight_order(d_value, buffer, in, taps);
+        d_value = buffer;
+      }
+      const RowStatistics& row = f.rows[static_cast<size_t>(r)];
+      const auto [along, sum] = kernels.dot_and_sum(d_value, w, row.mean, n);
+      const double scale = f.factor * row.scale * static_cast<double>(gain[r]);
+      const double back = row.constant_scale ? 0 : along * row.scale * row.scale * scale;
+      d_gain[r] = static_cast<float>(f.factor * along * row.scale);
+      f.squares[static_cast<size_t>(r)] = kernels.combine(
+          gradient + r * n, d_value, scale, sum / static_cast<double>(n), w, back, row.mean, n);
     }
-    d_gain[r] = static_cast<float>(standardize_row_backward(
-        w, f.rows[static_cast<size_t>(r)], static_cast<double>(gain[r]), f.factor, d_out, d, n));
-    if (squares) squares[r] = row_squares(d, 0, n);
-  }
+  });
 }
 
-void drop_gradients(const Weights& weights, Filters& filters) {
+void begin_gradients(const Weights& weights, Filters& filters) {
   for (const at::Tensor& w : weights) w.mutable_grad() = at::Tensor();
-  filters.summed = filters.pending = false;
-}
-
-void add_gradients(const at::Tensor& loss, Filters& filters) {
-  loss.backward();
-  filters.summed = filters.pending = !filters.of_layer.empty();
-}
-
-void attach_gradients(const Weights& weights, Filters& filters) {
   for (Filter& f : filters.of_layer) {
-    if (!f.value.defined()) continue;
+    if (!f.gradient.defined()) continue;
     const at::Tensor &w = weights[f.weight], &gain = weights[f.gain];
     w.mutable_grad() = f.gradient.view(w.sizes());
     gain.mutable_grad() = at::empty(gain.sizes(), at::kFloat);
   }
+  filters.summed = false;
+  filters.weights = &weights;
 }
 
-void finish_gradients(const Weights& weights, Filters& filters) {
-  if (!std::exchange(filters.pending, false)) return;
-  attach_gradients(weights, filters);
-  for (Filter& f : filters.of_layer)
-    if (f.value.defined())
-      for_rows(f, [&](int64_t begin, int64_t end) {
-        filter_rows_backward(weights, f, begin, end, nullptr);
-      });
+void add_gradients(const at::Tensor& loss, Filters& filters, bool last) {
+  filters.last = last;
+  loss.backward();
+  filters.summed = true;
 }
 
 }  // namespace nfscale

@@ -4,30 +4,44 @@
 // and once for a whole evaluation.
 #pragma once
 
+#include "kernels/rows.h"
 #include "model/model.h"
-#include "model/standardize.h"
 
 namespace nfscale {
+
+enum class Numerics { deepmind, timm };  // which reference program is followed where they differ
+
+// What the standardisation of one row needs again in its backward pass.
+struct RowStatistics {
+  double mean = 0,
+         scale = 0;    // scale: 1 / sqrt(fan_in * variance), with the epsilon of the numerics
+  double squares = 0;  // sum of w^2
+  // deepmind's maximum took the epsilon: no gradient goes through the variance.
+  bool constant_scale = false;
+};
 
 struct Filter {
   size_t weight = 0, gain = 0;  // places in Model::weights
   double factor = 1;            // of the activation in front
   Numerics numerics = Numerics::deepmind;
   at::Tensor value;  // [O, k, k, I/G], of the activations' type
-  // float, as many numbers as `value`. A backward pass leaves the gradient of `value`, in its
-  // order; filter_rows_backward turns it into that of the weight, [O, I/G, k, k]. Undefined in
-  // evaluation.
+  // float, as many numbers as `value`: the gradient of `value`, in its order, while backward passes
+  // add to it; behind the last of them that of the weight, [O, I/G, k, k]. Undefined in evaluation.
   at::Tensor gradient;
+  std::vector<double> squares;      // by row: of the gradient of the weight
   std::vector<RowStatistics> rows;  // of the weight that `value` was made of
 };
+
+using Weights = std::vector<at::Tensor>;  // Model::weights
 
 struct Filters {
   at::ScalarType compute = at::kFloat;  // of the activations
   // By layer of the architecture; `value` is undefined where a layer is no convolution. Empty: the
   // forward pass is the composition of ATen's operations, with autograd through standardisation.
   std::vector<Filter> of_layer;
-  bool summed = false;   // gradients hold the sum of earlier backward passes, to be added to
-  bool pending = false;  // gradients are those of the values, not yet of the weights
+  bool summed = false;  // gradients hold the sum of earlier backward passes, to be added to
+  const Weights* weights = nullptr;  // which begin_gradients was given
+  bool last = false;                 // this backward pass is the last of a step
 };
 
 // 1 / std(gelu(z)) for z ~ N(0, 1), as both programs write it (B21 appendix C).
@@ -46,23 +60,16 @@ bool uses_kernels(at::ScalarType compute);
 // Empty `of_layer` where kernels are not used. With `gradients`, room for them.
 Filters make_filters(const Model& model, at::ScalarType compute, bool gradients);
 
-using Weights = std::vector<at::Tensor>;  // Model::weights
+// Values of the filters [begin, end) of a layer from its weights. `sums` may be those of the only
+// row [begin, end), where they are known.
+void filter_rows_forward(const Weights& weights, Filter& filter, int64_t begin, int64_t end,
+                         const Sums* sums = nullptr);
+// Gradients of the weights and the gain of the filters from that of the values, in its place.
+void filter_backward(const Weights& weights, Filter& filter);
 
-// Values of the filters [begin, end) of a layer from its weights.
-void filter_rows_forward(const Weights& weights, Filter& filter, int64_t begin, int64_t end);
-// Gradients of the weights and the gain of the filters [begin, end) from those of the values;
-// `squares` [O] receives the sum of squares of each filter's and may be null.
-void filter_rows_backward(const Weights& weights, Filter& filter, int64_t begin, int64_t end,
-                          double* squares);
-
-// A step: drop_gradients, any number of add_gradients, then either finish_gradients or, row by row,
-// what it does (Optimizer::clip).
-void drop_gradients(const Weights& weights, Filters& filters);
-// loss.backward(), added to what is there.
-void add_gradients(const at::Tensor& loss, Filters& filters);
-// The weights have their gradients behind it.
-void finish_gradients(const Weights& weights, Filters& filters);
-// Gives the weights and gains the memory of their gradients, not yet filled.
-void attach_gradients(const Weights& weights, Filters& filters);
+// The gradients of a step: begin_gradients, then add_gradients for each of its parts. Behind the
+// last one the weights have theirs.
+void begin_gradients(const Weights& weights, Filters& filters);
+void add_gradients(const at::Tensor& loss, Filters& filters, bool last = true);
 
 }  // namespace nfscale

@@ -1,11 +1,9 @@
 #include "model/ops.h"
 
-#include <ATen/Dispatch.h>
 #include <ATen/ops/addcmul.h>
 #include <ATen/ops/avg_pool2d.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/conv2d.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/linear.h>
@@ -13,80 +11,18 @@
 #include <ATen/ops/mm.h>
 #include <ATen/ops/relu.h>
 #include <ATen/ops/sigmoid.h>
+#include <ATen/ops/sqrt.h>
+#include <ATen/ops/var_mean.h>
 #include <ATen/ops/zeros.h>
 
 #include "kernels/elementwise.h"
 #include "model/conv.h"
-#include "model/rows.h"
-#include "model/standardize.h"
 
 namespace nfscale {
 namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-// Rows of a weight in parallel: work(row).
-template <class Work>
-void for_rows(const at::Tensor& w, const Work& work) {
-  at::parallel_for(0, w.size(0), std::max<int64_t>(1, 32768 * w.size(0) / w.numel()),
-                   [&](int64_t begin, int64_t end) {
-                     for (int64_t r = begin; r < end; ++r) work(r);
-                   });
-}
-
-template <class T>
-void standardize_rows(const at::Tensor& w, const at::Tensor& gain, at::Tensor& out,
-                      Numerics numerics, double factor) {
-  const int64_t n = w.numel() / w.size(0);
-  const T *from = w.const_data_ptr<T>(), *g = gain.const_data_ptr<T>();
-  T* to = out.data_ptr<T>();
-  for_rows(w, [&](int64_t r) {
-    const RowStatistics row = row_statistics(from + r * n, n, numerics);
-    row_scale(to + r * n, from + r * n, factor * row.scale * static_cast<double>(g[r]), row.mean,
-              n);
-  });
-}
-
-template <class T>
-void standardize_rows_backward(const at::Tensor& w, const at::Tensor& gain, const at::Tensor& d_out,
-                               at::Tensor& d_w, at::Tensor& d_gain, Numerics numerics,
-                               double factor) {
-  const int64_t n = w.numel() / w.size(0);
-  const T *from = w.const_data_ptr<T>(), *g = gain.const_data_ptr<T>(),
-          *d = d_out.const_data_ptr<T>();
-  T *to = d_w.data_ptr<T>(), *to_gain = d_gain.data_ptr<T>();
-  for_rows(w, [&](int64_t r) {
-    const RowStatistics row = row_statistics(from + r * n, n, numerics);
-    to_gain[r] = static_cast<T>(standardize_row_backward(
-        from + r * n, row, static_cast<double>(g[r]), factor, d + r * n, to + r * n, n));
-  });
-}
-
-struct Standardize : torch::autograd::Function<Standardize> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& w, const at::Tensor& gain,
-                            int64_t numerics, double factor) {
-    ctx->save_for_backward({w, gain});
-    ctx->saved_data["numerics"] = numerics;
-    ctx->saved_data["factor"] = factor;
-    at::Tensor out = at::empty_like(w);
-    AT_DISPATCH_FLOATING_TYPES(w.scalar_type(), "standardize", [&] {
-      standardize_rows<scalar_t>(w, gain, out, static_cast<Numerics>(numerics), factor);
-    });
-    return out;
-  }
-  static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    const variable_list saved = ctx->get_saved_variables();
-    const auto numerics = static_cast<Numerics>(ctx->saved_data["numerics"].toInt());
-    const double factor = ctx->saved_data["factor"].toDouble();
-    const at::Tensor d_out = grads[0].contiguous();
-    at::Tensor d_w = at::empty_like(saved[0]), d_gain = at::empty_like(saved[1]);
-    AT_DISPATCH_FLOATING_TYPES(d_w.scalar_type(), "standardize_backward", [&] {
-      standardize_rows_backward<scalar_t>(saved[0], saved[1], d_out, d_w, d_gain, numerics, factor);
-    });
-    return {d_w, d_gain, at::Tensor(), at::Tensor()};
-  }
-};
 
 // The operations by kernels, for both types of activations.
 template <class Work>
@@ -121,6 +57,7 @@ struct Convolve : torch::autograd::Function<Convolve> {
     ConvGradients d =
         conv_backward(settings, grads[0].contiguous(at::MemoryFormat::ChannelsLast), x, f.value,
                       f.gradient, filters->summed, ctx->needs_input_grad(0));
+    if (filters->last) filter_backward(*filters->weights, f);
     return {d.x, d.bias, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
@@ -211,7 +148,13 @@ std::pair<int64_t, int64_t> same_padding(int64_t n, int64_t k, int64_t stride) {
 
 at::Tensor standardize(const at::Tensor& w, const at::Tensor& gain, Numerics numerics,
                        double factor) {
-  return Standardize::apply(w, gain, static_cast<int64_t>(numerics), factor);
+  const auto n = static_cast<double>(w.numel() / w.size(0));
+  const auto [variance, mean] =
+      at::var_mean(w, at::IntArrayRef{1, 2, 3}, /*unbiased=*/false, /*keepdim=*/true);
+  const at::Tensor deviation = numerics == Numerics::timm
+                                   ? at::sqrt((variance + 1e-5) * n)
+                                   : at::sqrt((variance * n).clamp_min(1e-4));
+  return (w - mean) * (gain * factor / deviation);
 }
 
 at::Tensor gelu(const at::Tensor& x, Numerics numerics) {

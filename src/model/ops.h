@@ -14,9 +14,8 @@
 namespace nfscale {
 
 // Scaled weight standardisation (B21 section 4.1; both programs' epsilons): for every output
-// channel factor * (w - mean) * gain / sqrt(fan_in * variance), in the type of w. w [O, I/G, k, k],
-// gain [O, 1, 1, 1]. The factor is that of the activation in front of the convolution, which
-// commutes with it: that saves a pass over the activations in each direction.
+// channel factor * (w - mean) * gain / sqrt(fan_in * variance). w [O, I/G, k, k], gain [O, 1, 1,
+// 1].
 at::Tensor standardize(const at::Tensor& w, const at::Tensor& gain, Numerics numerics,
                        double factor = 1);
 

@@ -1,11 +1,10 @@
 #include "model/ops.h"
 
 #include <ATen/ops/arange.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/randn.h>
-#include <ATen/ops/sqrt.h>
-#include <ATen/ops/var_mean.h>
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
@@ -18,46 +17,61 @@ double largest(const at::Tensor& t) {
   return t.abs().max().item<double>();
 }
 
-// The plain composition of ATen calls, with its own autograd: the oracle of the row kernels.
-at::Tensor composed(const at::Tensor& w, const at::Tensor& gain, Numerics numerics) {
-  const auto n = static_cast<double>(w.numel() / w.size(0));
-  const auto [variance, mean] =
-      at::var_mean(w, at::IntArrayRef{1, 2, 3}, /*unbiased=*/false, /*keepdim=*/true);
-  const at::Tensor scale = numerics == Numerics::timm
-                               ? 1 / at::sqrt((variance + 1e-5) * n)
-                               : 1 / at::sqrt((variance * n).clamp_min(1e-4));
-  return (w - mean) * gain * scale;
+at::Tensor filter_order(const at::Tensor& w) {
+  return w.permute({0, 2, 3, 1}).contiguous();
 }
 
-TEST(Ops, StandardizeAndItsGradientEqualTheComposition) {
+struct Standardized {
+  at::Tensor value, d_weight, d_gain;
+};
+Standardized by_rows(const at::Tensor& w, const at::Tensor& gain, const at::Tensor& d,
+                     Numerics numerics) {
+  Filter f;
+  f.weight = 0, f.gain = 1, f.factor = 1.7, f.numerics = numerics;
+  f.value = at::empty_like(filter_order(w));
+  f.gradient = filter_order(d);
+  f.rows.resize(static_cast<size_t>(w.size(0)));
+  f.squares.resize(f.rows.size());
+  const Weights weights = {w, gain};
+  gain.mutable_grad() = at::empty_like(gain);
+  filter_rows_forward(weights, f, 0, w.size(0));
+  filter_backward(weights, f);
+  const at::Tensor d_weight = f.gradient.view(w.sizes());
+  for (int64_t r = 0; r < w.size(0); ++r)
+    EXPECT_NEAR(
+        f.squares[static_cast<size_t>(r)] / (d_weight[r].square().sum().item<double>() + 1e-30), 1,
+        1e-5);
+  return {f.value, d_weight, gain.grad()};
+}
+
+// Against the composition of ATen's operations in double, with its own autograd.
+TEST(Ops, FiltersAndTheirGradientEqualTheComposition) {
+  at::manual_seed(0);
   for (const Numerics numerics : {Numerics::deepmind, Numerics::timm}) {
-    at::Tensor w = at::randn({6, 5, 3, 3}, at::kDouble),
-               gain = at::randn({6, 1, 1, 1}, at::kDouble),
-               d = at::randn({6, 5, 3, 3}, at::kDouble);
-    w[1] *= 1e-3;  // variance times fan-in below DeepMind's 1e-4
-    std::vector<at::Tensor> grads[2];
-    at::Tensor results[2];
-    for (const int own : {0, 1}) {
-      const at::Tensor a = w.clone().requires_grad_(), b = gain.clone().requires_grad_();
-      results[own] = own ? standardize(a, b, numerics, 1.7) : 1.7 * composed(a, b, numerics);
-      (results[own] * d).sum().backward();
-      grads[own] = {a.grad(), b.grad()};
-    }
-    EXPECT_LT(largest(results[0] - results[1]), 1e-12);
-    for (const size_t i : {0u, 1u})
-      EXPECT_LT(largest(grads[0][i] - grads[1][i]) / largest(grads[0][i]), 1e-12);
+    at::Tensor w = at::randn({6, 21, 3, 3}), gain = at::randn({6, 1, 1, 1}),
+               d = at::randn({6, 21, 3, 3});
+    w[1] *= 1e-4;  // variance times fan-in below DeepMind's 1e-4
+    w[2] += 5;     // a mean far above the deviation
+    const at::Tensor a = w.to(at::kDouble).requires_grad_(),
+                     b = gain.to(at::kDouble).requires_grad_();
+    const at::Tensor value = standardize(a, b, numerics, 1.7);
+    (value * d).sum().backward();
+    const Standardized own = by_rows(w, gain, d, numerics);
+    EXPECT_LT(largest(own.value - filter_order(value.detach())), 1e-6);
+    for (int64_t r = 0; r < w.size(0); ++r)
+      EXPECT_LT(largest(own.d_weight[r] - a.grad()[r]) / largest(a.grad()[r]), 1e-5);
+    EXPECT_LT(largest(own.d_gain - b.grad()) / largest(b.grad()), 1e-6);
   }
 }
 
-TEST(Ops, AConstantFilterGivesZeroAndFiniteGradients) {
+// A filter of equal weights has no deviation: its standardised weights and gradients are numbers.
+TEST(Ops, AConstantFilterIsStandardizedToZero) {
   for (const Numerics numerics : {Numerics::deepmind, Numerics::timm}) {
-    const at::Tensor w = at::ones({2, 3, 3, 3}).requires_grad_(),
-                     gain = at::ones({2, 1, 1, 1}).requires_grad_();
-    const at::Tensor out = standardize(w, gain, numerics);
-    EXPECT_EQ(largest(out), 0);
-    (out * at::randn({2, 3, 3, 3})).sum().backward();
-    EXPECT_TRUE(std::isfinite(largest(w.grad())));
-    EXPECT_TRUE(std::isfinite(largest(gain.grad())));
+    const Standardized own = by_rows(at::full({2, 3, 3, 3}, 0.1f), at::ones({2, 1, 1, 1}),
+                                     at::randn({2, 3, 3, 3}), numerics);
+    EXPECT_LT(largest(own.value), 1e-5);
+    EXPECT_TRUE(std::isfinite(largest(own.d_weight)));
+    EXPECT_TRUE(std::isfinite(largest(own.d_gain)));
   }
 }
 

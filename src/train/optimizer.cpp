@@ -5,7 +5,8 @@
 #include <fnmatch.h>
 
 #include "base/error.h"
-#include "model/rows.h"
+#include "kernels/rows.h"
+#include "model/parallel.h"
 
 namespace nfscale {
 namespace {
@@ -21,34 +22,21 @@ int64_t units_of(const at::Tensor& p, const std::string& rule) {
   return whole ? 1 : p.size(0);
 }
 
-// The squares of a unit's numbers. A unit may be a whole tensor: then its pieces are shared among
-// the threads, always the same ones, so that their number changes no bit.
-constexpr int64_t kPiece = 65536;
-
-// Calls work(unit, begin, end) for pieces of the units, in parallel; a unit shorter than a piece is
-// one.
-template <class Work>
-void for_pieces(int64_t units, int64_t n, const Work& work) {
-  const int64_t pieces = (n + kPiece - 1) / kPiece;
-  at::parallel_for(0, units * pieces, std::max<int64_t>(1, 32768 / std::min(n, kPiece)),
-                   [&](int64_t begin, int64_t end) {
-                     for (int64_t i = begin; i < end; ++i) {
-                       const int64_t from = i % pieces * kPiece;
-                       work(i / pieces, i, from, std::min(n, from + kPiece));
-                     }
-                   });
-}
+// Numbers that a thread takes at a time. A unit may be a whole tensor: then it is cut, always in
+// the same way, so that the number of threads changes no bit.
+constexpr int64_t kPiece = 32768;
 
 std::vector<double> unit_squares(const at::Tensor& t, int64_t units) {
   const int64_t n = t.numel() / units, pieces = (n + kPiece - 1) / kPiece;
-  std::vector<double> parts(static_cast<size_t>(units * pieces)), sums(static_cast<size_t>(units));
+  std::vector<double> sums(static_cast<size_t>(units));
   AT_DISPATCH_FLOATING_TYPES(t.scalar_type(), "unit_squares", [&] {
     const scalar_t* values = t.const_data_ptr<scalar_t>();
-    for_pieces(units, n, [&](int64_t unit, int64_t piece, int64_t from, int64_t to) {
-      parts[static_cast<size_t>(piece)] = row_squares(values + unit * n + from, 0, to - from);
-    });
+    for (int64_t i = 0; i < units * pieces; ++i) {
+      const int64_t from = i % pieces * kPiece;
+      sums[static_cast<size_t>(i / pieces)] +=
+          rows<scalar_t>().squares(values + i / pieces * n + from, 0, std::min(kPiece, n - from));
+    }
   });
-  for (size_t i = 0; i < parts.size(); ++i) sums[i / static_cast<size_t>(pieces)] += parts[i];
   return sums;
 }
 
@@ -61,18 +49,12 @@ double clip_factor(double weight_squares, double gradient_squares, double thresh
 }
 
 // By parameter: its filter, or null.
-std::vector<Filter*> filters_by_weight(size_t parameters, Filters& filters) {
-  std::vector<Filter*> found(parameters);
-  for (Filter& f : filters.of_layer)
+template <class AnyFilters>
+auto filters_by_weight(size_t parameters, AnyFilters& filters) {
+  std::vector<decltype(filters.of_layer.data())> found(parameters);
+  for (auto& f : filters.of_layer)
     if (f.value.defined()) found[f.weight] = &f;
   return found;
-}
-
-// Rows of a filter in parallel: work(begin, end).
-template <class Work>
-void for_rows(const at::Tensor& weight, const Work& work) {
-  const int64_t n = weight.numel() / weight.size(0);
-  at::parallel_for(0, weight.size(0), std::max<int64_t>(1, 16384 / n), work);
 }
 
 }  // namespace
@@ -96,6 +78,13 @@ Optimizer::Optimizer(std::vector<Param> params, const std::vector<at::Tensor>& w
                      OptimizerSettings settings)
     : params_(std::move(params)), settings_(std::move(settings)) {
   for (const at::Tensor& w : weights) momentum.push_back(at::zeros_like(w.detach()));
+  for (size_t k = 0; k < params_.size(); ++k) {
+    const int64_t units = units_of(weights[k], settings_.agc_rule), n = weights[k].numel() / units;
+    const int64_t step = std::max<int64_t>(1, kPiece / n);
+    for (int64_t u = 0; u < units; u += step)
+      for (int64_t from = 0; from < n; from += kPiece)
+        pieces_.push_back({k, u, std::min(u + step, units), from, std::min(n, from + kPiece)});
+  }
   clipped_.assign(params_.size(), settings_.agc > 0);
   for (const std::string& pattern : settings_.agc_exclude) {
     bool found = false;
@@ -125,41 +114,26 @@ std::pair<int64_t, int64_t> adaptive_clip(const at::Tensor& p, at::Tensor g, dou
     ++cut;
     AT_DISPATCH_FLOATING_TYPES(p.scalar_type(), "adaptive_clip", [&] {
       scalar_t* row = g.data_ptr<scalar_t>() + u * n;
-      row_scale(row, row, factor, 0, n);
+      rows<scalar_t>().scale(row, row, factor, 0, n);
     });
   }
   return {cut, units};
 }
 
-UnitNorms Optimizer::norms_of(const at::Tensor& weight, Filter* filter,
-                              const Weights& weights) const {
-  if (!filter) return unit_norms(weight, weight.grad(), settings_.agc_rule);
-  UnitNorms norms{{}, std::vector<double>(filter->rows.size())};
-  for_rows(weight, [&](int64_t begin, int64_t end) {
-    filter_rows_backward(weights, *filter, begin, end, norms.gradient.data());
-  });
-  for (const RowStatistics& row : filter->rows) norms.weight.push_back(row.squares);
-  NFSCALE_CHECK(units_of(weight, settings_.agc_rule) == weight.size(0));
-  return norms;
-}
-
-StepStats Optimizer::clip(const Weights& weights) {
-  Filters none;
-  return clip(weights, none);
-}
-
-StepStats Optimizer::clip(const Weights& weights, Filters& filters) {
-  std::vector<Filter*> pending(weights.size());
-  if (std::exchange(filters.pending, false)) {
-    attach_gradients(weights, filters);
-    pending = filters_by_weight(weights.size(), filters);
-  }
-  // Those with a filter first: the gradient of a gain is made with that of its weight.
+StepStats Optimizer::clip(const Weights& weights, const Filters& filters) {
+  const auto of = filters_by_weight(weights.size(), filters);
   std::vector<UnitNorms> norms(weights.size());
-  for (const bool with_filter : {true, false})
-    for (size_t k = 0; k < weights.size(); ++k)
-      if (weights[k].grad().defined() && (pending[k] != nullptr) == with_filter)
-        norms[k] = norms_of(weights[k], pending[k], weights);
+  for_tasks(static_cast<int64_t>(weights.size()), [&](int64_t i) {
+    const auto k = static_cast<size_t>(i);
+    if (!weights[k].grad().defined()) return;
+    if (!of[k]) {
+      norms[k] = unit_norms(weights[k], weights[k].grad(), settings_.agc_rule);
+      return;
+    }
+    NFSCALE_CHECK(units_of(weights[k], settings_.agc_rule) == std::ssize(of[k]->squares));
+    norms[k].gradient = of[k]->squares;
+    for (const RowStatistics& row : of[k]->rows) norms[k].weight.push_back(row.squares);
+  });
   double before = 0, after = 0;
   int64_t cut = 0, units = 0;
   factors_.assign(weights.size(), {});
@@ -182,9 +156,10 @@ StepStats Optimizer::clip(const Weights& weights, Filters& filters) {
           .agc_clipped = units ? static_cast<double>(cut) / static_cast<double>(units) : 0};
 }
 
-void Optimizer::update(size_t k, const Weights& weights, Filter* filter, double lr, const Ema& ema,
-                       uint64_t t) {
+void Optimizer::update(const Piece& piece, const Weights& weights, Filter* filter, double lr,
+                       const Ema& ema, uint64_t t) {
   const auto number = static_cast<double>(t);
+  const size_t k = piece.parameter;
   const std::string& name = params_[k].name;
   const double decay =
       name == "head.fc.weight" ? settings_.head_weight_decay : settings_.weight_decay;
@@ -193,26 +168,18 @@ void Optimizer::update(size_t k, const Weights& weights, Filter* filter, double 
                            .rate = lr,
                            .ema_keep = std::min(ema.decay, (1 + number) / (10 + number)),
                            .nesterov = settings_.nesterov};
-  const auto units = static_cast<int64_t>(factors_[k].size()), n = weights[k].numel() / units;
+  const int64_t n = weights[k].numel() / std::ssize(factors_[k]);
   AT_DISPATCH_FLOATING_TYPES(weights[k].scalar_type(), "sgd_step", [&] {
     scalar_t *p = weights[k].data_ptr<scalar_t>(), *m = momentum[k].data_ptr<scalar_t>();
     scalar_t* average = ema.average.empty() ? nullptr : ema.average[k].data_ptr<scalar_t>();
     const scalar_t* g = weights[k].grad().const_data_ptr<scalar_t>();
-    const auto piece = [&](int64_t unit, int64_t from, int64_t to) {
-      const int64_t at = unit * n + from;
-      row_sgd(p + at, m + at, average ? average + at : nullptr, g + at,
-              factors_[k][static_cast<size_t>(unit)], numbers, to - from);
-    };
-    if (!filter)
-      return for_pieces(units, n, [&](int64_t unit, int64_t, int64_t from, int64_t to) {
-        piece(unit, from, to);
-      });
-    for_rows(weights[k], [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; ++row) {
-        piece(row, 0, n);
-        filter_rows_forward(weights, *filter, row, row + 1);
-      }
-    });
+    for (int64_t unit = piece.first; unit < piece.last; ++unit) {
+      const int64_t at = unit * n + piece.from;
+      const Sums sums = rows<scalar_t>().sgd(p + at, m + at, average ? average + at : nullptr,
+                                             g + at, factors_[k][static_cast<size_t>(unit)],
+                                             numbers, piece.to - piece.from);
+      if (filter) filter_rows_forward(weights, *filter, unit, unit + 1, &sums);
+    }
   });
 }
 
@@ -223,12 +190,15 @@ void Optimizer::step(const Weights& weights, double lr, const Ema& ema, uint64_t
 
 void Optimizer::step(const Weights& weights, Filters& filters, double lr, const Ema& ema,
                      uint64_t t) {
-  const std::vector<Filter*> of = filters_by_weight(weights.size(), filters);
+  const auto of = filters_by_weight(weights.size(), filters);
   // Those with a filter last: a filter holds its gain.
   for (const bool with_filter : {false, true})
-    for (size_t k = 0; k < weights.size(); ++k)
+    for_tasks(std::ssize(pieces_), [&](int64_t i) {
+      const Piece& piece = pieces_[static_cast<size_t>(i)];
+      const size_t k = piece.parameter;
       if (!factors_[k].empty() && (of[k] != nullptr) == with_filter)
-        update(k, weights, of[k], lr, ema, t);
+        update(piece, weights, of[k], lr, ema, t);
+    });
 }
 
 }  // namespace nfscale

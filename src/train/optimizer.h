@@ -54,9 +54,7 @@ class Optimizer {
   // Decides by how much the gradients of `weights` are clipped, and leaves them as they are. A
   // weight without a gradient is passed over. NaN is not hidden: where any gradient is not finite,
   // grad_norm is not either.
-  // Gradients that still are those of the filters become those of the weights on the way.
-  StepStats clip(const Weights& weights, Filters& filters);
-  StepStats clip(const Weights& weights);
+  StepStats clip(const Weights& weights, const Filters& filters = {});
 
   // Clipping as decided by clip(), decay, momentum, step, average and the filters of the new
   // weights, in one pass.
@@ -71,8 +69,14 @@ class Optimizer {
   std::vector<bool> clipped_;                 // by parameter: AGC applies
   std::vector<std::vector<double>> factors_;  // by parameter and unit: what clip() decided
 
-  UnitNorms norms_of(const at::Tensor& weight, Filter* filter, const Weights& weights) const;
-  void update(size_t k, const Weights& weights, Filter* filter, double lr, const Ema& ema,
+  // A part of a parameter for one thread: units [first, last), or numbers [from, to) of one unit.
+  struct Piece {
+    size_t parameter;
+    int64_t first, last, from, to;
+  };
+  std::vector<Piece> pieces_;
+
+  void update(const Piece& piece, const Weights& weights, Filter* filter, double lr, const Ema& ema,
               uint64_t t);
 };
 

@@ -176,7 +176,7 @@ Results run_train(const Case& c) {
   for (const at::Tensor& w : c.model.weights) ema.average.push_back(w.detach().clone());
   const Json::Array& rates = c.optim.at("lr").items();
   for (size_t t = 0; t < rates.size(); ++t) {
-    drop_gradients(c.model.weights, filters);
+    begin_gradients(c.model.weights, filters);
     const Observer observe = [&](const std::string& name, const at::Tensor& value) {
       r["act/" + name] = doubles(value);
     };
@@ -188,7 +188,6 @@ Results run_train(const Case& c) {
     if (t == 0) {
       r["out/logits"] = doubles(logits);
       r["out/loss"] = doubles(loss);
-      finish_gradients(c.model.weights, filters);
       for (size_t i = 0; i < params.size(); ++i)
         r["grad/" + params[i].name] = doubles(c.model.weights[i].grad());
       for (const char* rule : {"deepmind", "timm"})
@@ -238,8 +237,8 @@ Results run_digest(const Case& c) {
   r["out/logits"] = doubles(logits);
   r["out/loss"] = doubles(loss);
   if (!grads) return r;
+  begin_gradients(c.model.weights, filters);
   add_gradients(loss, filters);
-  finish_gradients(c.model.weights, filters);
   const Json names = c.meta("grad_norm_names");
   const auto norms = [&](const std::string& name, const std::vector<at::Tensor>& tensors) {
     for (const Json& wanted : names.items())

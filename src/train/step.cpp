@@ -55,7 +55,7 @@ StepResult train_step(const Model& model, Filters& filters, Optimizer& optimizer
   for (const float w : batch.weights) total += static_cast<double>(w);
   result.empty = total == 0;
   if (result.empty) return result;
-  drop_gradients(model.weights, filters);
+  begin_gradients(model.weights, filters);
   double right = 0;
   for (int64_t begin = 0; begin < batch.rows; begin += s.micro_batch) {
     const int64_t end = std::min(begin + s.micro_batch, batch.rows);
@@ -70,7 +70,7 @@ StepResult train_step(const Model& model, Filters& filters, Optimizer& optimizer
     result.loss += loss.item<double>();
     right += ((logits.detach().argmax(1) == labels) * weights).sum().item<double>();
     const double middle = now_s();
-    add_gradients(loss, filters);
+    add_gradients(loss, filters, end == batch.rows);
     result.forward_s += middle - started;
     result.backward_s += now_s() - middle;
   }
