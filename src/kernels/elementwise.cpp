@@ -136,6 +136,28 @@ void activate_backward_rows(Activation act, const float* g, int64_t ldg, const T
                      HWY_ATTR { store(d, load(d, g + r * ldg + i), out + r * ldo + i); });
 }
 
+template <Activation kAct, class T>
+void add_activated_rows(float factor, const T* x, int64_t ldx, float* tile, int64_t ldt,
+                        int64_t rows, int64_t n) {
+  for (int64_t r = 0; r < rows; ++r)
+    for_lanes(n, [&](auto d, int64_t i) HWY_ATTR {
+      auto v = load(d, x + r * ldx + i);
+      if constexpr (kAct != Activation::none) v = hn::Mul(v, gelu<T, false, kAct>(d, v).share);
+      float* to = tile + r * ldt + i;
+      store(d, hn::MulAdd(hn::Set(d, factor), v, load(d, to)), to);
+    });
+}
+
+template <class T>
+void add_activated_rows(Activation act, float factor, const T* x, int64_t ldx, float* tile,
+                        int64_t ldt, int64_t rows, int64_t n) {
+  if (act == Activation::gelu_tanh)
+    return add_activated_rows<Activation::gelu_tanh>(factor, x, ldx, tile, ldt, rows, n);
+  if (act == Activation::gelu_erf)
+    return add_activated_rows<Activation::gelu_erf>(factor, x, ldx, tile, ldt, rows, n);
+  add_activated_rows<Activation::none>(factor, x, ldx, tile, ldt, rows, n);
+}
+
 template <class T>
 void add_bias_rows(const float* tile, int64_t ldt, const float* bias, T* y, int64_t ldy,
                    int64_t rows, int64_t n) {
@@ -193,8 +215,9 @@ void scale_shift_rows(const T* x, const float* factor, const float* shift, T* ou
 
 template <class T>
 Elementwise<T> table() {
-  return {activate_rows<T>,    activate_backward_rows<T>, add_bias_rows<T>,   column_sums_rows<T>,
-          column_dots_rows<T>, scale_add_rows<T>,         scale_shift_rows<T>};
+  return {activate_rows<T>,  activate_backward_rows<T>, add_activated_rows<T>,
+          add_bias_rows<T>,  column_sums_rows<T>,       column_dots_rows<T>,
+          scale_add_rows<T>, scale_shift_rows<T>};
 }
 Elementwise<float> elementwise_float() {
   return table<float>();

@@ -14,6 +14,9 @@ struct Elementwise {
   // out = g act'(x), of a tile of gradients; x is not read without an activation.
   void (*activate_backward)(Activation act, const float* g, int64_t ldg, const T* x, int64_t ldx,
                             T* out, int64_t ldo, int64_t rows, int64_t n);
+  // tile += factor act(x)
+  void (*add_activated)(Activation act, float factor, const T* x, int64_t ldx, float* tile,
+                        int64_t ldt, int64_t rows, int64_t n);
   // y = tile + bias
   void (*add_bias)(const float* tile, int64_t ldt, const float* bias, T* y, int64_t ldy,
                    int64_t rows, int64_t n);

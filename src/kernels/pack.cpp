@@ -1,5 +1,7 @@
 #include "kernels/pack.h"
 
+#include <algorithm>
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/pack.cpp"
 #include <hwy/foreach_target.h>
@@ -49,12 +51,16 @@ void transpose(const U* x, int64_t ldx, int64_t rows, int64_t columns, U* out, i
   int64_t whole_rows = 0, whole_columns = 0;
 #if HWY_TARGET != HWY_SCALAR
   whole_rows = rows - rows % kSide;
+  // Bands of rows that fill a cache line of out, each read along its rows: x may come from memory.
+  constexpr int64_t kBand = 64 / sizeof(U);
   const auto pass = [&](auto d) HWY_ATTR {
     const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-    for (; whole_columns + lanes <= columns; whole_columns += lanes)
-      for (int64_t r = 0; r < whole_rows; r += kSide)
-        transpose_squares<kSide>(d, x + r * ldx + whole_columns, ldx, out + whole_columns * ldo + r,
-                                 ldo);
+    const int64_t first = whole_columns, past = columns - (columns - first) % lanes;
+    for (int64_t band = 0; band < whole_rows; band += kBand)
+      for (int64_t c = first; c < past; c += lanes)
+        for (int64_t r = band; r < std::min(band + kBand, whole_rows); r += kSide)
+          transpose_squares<kSide>(d, x + r * ldx + c, ldx, out + c * ldo + r, ldo);
+    whole_columns = past;
   };
   pass(hn::ScalableTag<U>());
   pass(hn::FixedTag<U, kSide>());

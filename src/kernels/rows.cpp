@@ -106,6 +106,13 @@ HWY_INLINE void map(int64_t n, const Work& work) {
 }
 
 template <class T>
+void add_row(T* x, const T* y, int64_t n) {
+  map<T>(n, [&](auto d, int64_t i) HWY_ATTR {
+    hn::StoreU(hn::Add(hn::LoadU(d, x + i), hn::LoadU(d, y + i)), d, x + i);
+  });
+}
+
+template <class T>
 void scale_row(T* out, const T* x, double factor, double shift, int64_t n) {
   const T f = static_cast<T>(factor), s = static_cast<T>(shift);
   map<T>(n, [&](auto d, int64_t i) HWY_ATTR {
@@ -151,7 +158,8 @@ Sums sgd_row(T* p, T* m, T* average, const T* g, double factor, const SgdNumbers
 
 template <class T>
 Rows<T> table() {
-  return {sums_of<T>, squares_of<T>, dot_and_sum_of<T>, scale_row<T>, combine_rows<T>, sgd_row<T>};
+  return {sums_of<T>,   squares_of<T>,   dot_and_sum_of<T>, add_row<T>,
+          scale_row<T>, combine_rows<T>, sgd_row<T>};
 }
 Rows<float> rows_float() {
   return table<float>();

@@ -26,6 +26,8 @@ struct Rows {
   double (*squares)(const T* x, double shift, int64_t n);
   // sum of a (x - shift), sum of a
   DotAndSum (*dot_and_sum)(const T* a, const T* x, double shift, int64_t n);
+  // x += y
+  void (*add)(T* x, const T* y, int64_t n);
   // out = factor (x - shift)
   void (*scale)(T* out, const T* x, double factor, double shift, int64_t n);
   // out = factor (a - a_shift) - back (x - x_shift); returns the squares of out, which may be a

@@ -1,6 +1,5 @@
 #include "model/conv.h"
 
-#include <ATen/native/CPUBlas.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
@@ -8,44 +7,11 @@
 #include "base/error.h"
 #include "kernels/elementwise.h"
 #include "kernels/pack.h"
+#include "model/parallel.h"
+#include "model/products.h"
 
 namespace nfscale {
 namespace {
-
-// Bf16 in the kernels is at::BFloat16 in libtorch.
-template <class T>
-using TorchType = std::conditional_t<std::is_same_v<T, Bf16>, at::BFloat16, float>;
-template <class T>
-constexpr at::ScalarType kType = std::is_same_v<T, Bf16> ? at::kBFloat16 : at::kFloat;
-template <class T>
-const T* data(const at::Tensor& t) {
-  return static_cast<const T*>(t.const_data_ptr());
-}
-template <class T>
-T* mutable_data(const at::Tensor& t) {
-  return static_cast<T*>(t.data_ptr());
-}
-
-// Products of bfloat16 read pairs of rows of b beside each other.
-template <class T>
-constexpr int64_t kPair = std::is_same_v<T, Bf16> ? 2 : 1;
-
-int64_t round_up(int64_t n, int64_t to) {
-  return (n + to - 1) / to * to;
-}
-
-// c [m, n] = a [m, k] b [k, n] (+ c)
-template <class T>
-void product(int64_t m, int64_t n, int64_t k, const T* a, int64_t lda, const T* b, int64_t ldb,
-             float* c, int64_t ldc, bool add) {
-  at::native::cpublas::brgemm(m, n, k, lda, ldb, ldc, add, reinterpret_cast<const TorchType<T>*>(a),
-                              reinterpret_cast<const TorchType<T>*>(b), c, kPair<T> == 2);
-}
-// Behind the products of a thread.
-template <class T>
-void end_products() {
-  at::native::cpublas::brgemm_release(kPair<T> == 2);
-}
 
 // A buffer of this thread that is there again at the next call.
 enum class Buffer { grid, tile, d_grid };
@@ -127,8 +93,10 @@ constexpr int64_t kChunkBytes = 768 << 10;
 std::vector<Chunk> chunks(const Geometry& g, int64_t bytes_per_slot, bool split_pictures) {
   const int64_t picture = (g.out_height + g.margin) * g.row * bytes_per_slot;
   const int64_t threads = at::get_num_threads();
-  const int64_t images = std::clamp<int64_t>(
-      kChunkBytes / picture, 1, std::max<int64_t>(1, (g.batch + threads - 1) / threads));
+  // As many chunks for each thread as for the others.
+  const int64_t most = std::clamp<int64_t>(kChunkBytes / picture, 1, g.batch);
+  const int64_t wanted = round_up((g.batch + most - 1) / most, threads);
+  const int64_t images = (g.batch + wanted - 1) / wanted;
   std::vector<Chunk> all;
   if (images > 1 || !split_pictures) {
     for (int64_t i = 0; i < g.batch; i += images)
@@ -230,9 +198,9 @@ struct Packed {
   }
 };
 
-// pack_tap(group, columns, tap, to)
-template <class T, class PackTap>
-Packed<T> pack_weights(const Geometry& g, int64_t k, int64_t n, const PackTap& pack_tap) {
+// pack_block(group, columns, to)
+template <class T, class PackBlock>
+Packed<T> pack_weights(const Geometry& g, int64_t k, int64_t n, const PackBlock& pack_block) {
   Packed<T> p{{}, round_up(k, kPair<T>), static_cast<int64_t>(g.taps.size()), column_blocks(n)};
   p.memory = at::empty({g.groups * p.group_size()}, kType<T>);
   const auto blocks = static_cast<int64_t>(p.blocks.size());
@@ -240,50 +208,58 @@ Packed<T> pack_weights(const Geometry& g, int64_t k, int64_t n, const PackTap& p
                    [&](int64_t begin, int64_t end) {
                      for (int64_t i = begin; i < end; ++i) {
                        const Columns& c = p.blocks[static_cast<size_t>(i % blocks)];
-                       for (int64_t tap = 0; tap < p.taps; ++tap)
-                         pack_tap(i / blocks, c, tap, const_cast<T*>(p.block(i / blocks, c, tap)));
+                       pack_block(i / blocks, c, const_cast<T*>(p.block(i / blocks, c, 0)));
                      }
                    });
   return p;
 }
 
-// For the forward pass k are input and n output channels, so rows of the filter become columns.
+// For the forward pass k are input and n output channels, so rows of the filter become columns. A
+// few rows at a time with all their taps: they come from memory, one behind the other.
 template <class T>
 Packed<T> pack_forward(const Geometry& g, const T* filter) {
   const Pack kernels = pack();
-  const int64_t row = g.kernel * g.kernel * g.in_group;
-  return pack_weights<T>(
-      g, g.in_group, g.out_group, [&](int64_t group, const Columns& c, int64_t tap, T* to) {
-        const T* from = filter + (group * g.out_group + c.begin) * row + tap * g.in_group;
-        if constexpr (std::is_same_v<T, float>) {
-          kernels.transpose32(reinterpret_cast<const uint32_t*>(from), row, c.count, g.in_group,
-                              reinterpret_cast<uint32_t*>(to), c.count);
-        } else if (g.in_group % 2 == 0) {  // pairs of input channels travel as one number
-          kernels.transpose32(reinterpret_cast<const uint32_t*>(from), row / 2, c.count,
-                              g.in_group / 2, reinterpret_cast<uint32_t*>(to), c.count);
-        } else {
-          for (int64_t k = 0; k < g.in_group + 1; ++k)
-            for (int64_t n = 0; n < c.count; ++n)
-              to[k / 2 * 2 * c.count + 2 * n + k % 2] =
-                  k < g.in_group ? from[n * row + k] : Bf16{0};
+  const int64_t row = g.kernel * g.kernel * g.in_group, taps = g.kernel * g.kernel;
+  // Pairs of input channels travel as one number.
+  const int64_t k = round_up(g.in_group, kPair<T>), numbers = k / kPair<T>;
+  const bool odd = k != g.in_group;
+  return pack_weights<T>(g, g.in_group, g.out_group, [&](int64_t group, const Columns& c, T* to) {
+    for (int64_t n = 0; n < c.count; n += 16) {
+      const int64_t rows = std::min<int64_t>(16, c.count - n);
+      const T* from = filter + (group * g.out_group + c.begin + n) * row;
+      for (int64_t tap = 0; tap < taps; ++tap) {
+        T* block = to + tap * k * c.count + n * kPair<T>;
+        if (!odd) {
+          kernels.transpose32(reinterpret_cast<const uint32_t*>(from + tap * g.in_group),
+                              row / kPair<T>, rows, numbers, reinterpret_cast<uint32_t*>(block),
+                              c.count);
+          continue;
         }
-      });
+        for (int64_t i = 0; i < k; ++i)
+          for (int64_t r = 0; r < rows; ++r)
+            block[i / 2 * 2 * c.count + 2 * r + i % 2] =
+                i < g.in_group ? from[r * row + tap * g.in_group + i] : T{};
+      }
+    }
+  });
 }
 
 // For the gradient of x, k are output and n input channels.
 template <class T>
 Packed<T> pack_backward(const Geometry& g, const T* filter) {
   const Pack kernels = pack();
-  const int64_t row = g.kernel * g.kernel * g.in_group;
-  return pack_weights<T>(
-      g, g.out_group, g.in_group, [&](int64_t group, const Columns& c, int64_t tap, T* to) {
-        const T* from = filter + group * g.out_group * row + tap * g.in_group + c.begin;
+  const int64_t row = g.kernel * g.kernel * g.in_group, taps = g.kernel * g.kernel;
+  return pack_weights<T>(g, g.out_group, g.in_group, [&](int64_t group, const Columns& c, T* to) {
+    for (int64_t k = 0; k < g.out_group; k += kPair<T>)
+      for (int64_t tap = 0; tap < taps; ++tap) {
+        const T* from = filter + (group * g.out_group + k) * row + tap * g.in_group + c.begin;
+        T* block = to + (tap * g.out_group + k) * c.count;
         if constexpr (std::is_same_v<T, float>)
-          for (int64_t k = 0; k < g.out_group; ++k)
-            std::copy_n(from + k * row, c.count, to + k * c.count);
+          std::copy_n(from, c.count, block);
         else
-          kernels.interleave(from, row, g.out_group, c.count, to, c.count);
-      });
+          kernels.interleave(from, row, 2, c.count, block, c.count);
+      }
+  });
 }
 
 // Which taps a product sums up, and where each reads: `grid` is slot 0 of its phase.
@@ -434,37 +410,32 @@ void backward_chunk(const Geometry& g, Activation act, const Chunk& c, const T* 
   }
 }
 
-// Filters of a block by channels of a block, every tap: products over all slots.
-template <class T>
-void filter_products(const Geometry& g, const FilterOperands<T>& o, bool add, float* d_filter) {
+// The gradient of a block of filters in a buffer of the thread, products over all slots, and then
+// finish(first filter, filters, rows).
+template <class T, class Finish>
+void filter_products(const Geometry& g, const FilterOperands<T>& o, const Finish& finish) {
   constexpr int64_t kFilters = 64;
-  const int64_t depth =
-      2048 / (g.margin ? 2 : 1);  // slots a product, so that both operands stay in cache
+  const int64_t depth = g.margin ? 1024 : 2048;  // slots a product: both operands stay in cache
   const int64_t row = g.kernel * g.kernel * g.in_group;
-  const int64_t filter_blocks = (g.out_group + kFilters - 1) / kFilters;
-  const std::vector<Columns> blocks = column_blocks(g.in_group);
-  const auto channel_blocks = static_cast<int64_t>(blocks.size());
-  at::parallel_for(
-      0, g.groups * channel_blocks * filter_blocks, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) {
-          const int64_t group = i / filter_blocks / channel_blocks;
-          const Columns& c = blocks[static_cast<size_t>(i / filter_blocks % channel_blocks)];
-          const int64_t filter = group * g.out_group + i % filter_blocks * kFilters;
-          const int64_t filters = std::min(kFilters, (group + 1) * g.out_group - filter);
-          const int64_t channel = group * g.in_group + c.begin;
-          for (int64_t from = 0; from < o.length; from += depth)
-            for (const Tap& tap : g.taps)
-              product(
-                  filters, c.count, std::min(depth, o.length - from),
+  const int64_t blocks = (g.out_group + kFilters - 1) / kFilters;
+  const std::vector<Columns> columns = column_blocks(g.in_group);
+  for_tasks(g.groups * blocks, [&](int64_t i) {
+    const int64_t group = i / blocks, filter = group * g.out_group + i % blocks * kFilters;
+    const int64_t filters = std::min(kFilters, (group + 1) * g.out_group - filter);
+    float* rows = thread_buffer<float>(Buffer::tile, filters * row);
+    for (const Columns& c : columns) {
+      const int64_t channel = group * g.in_group + c.begin;
+      for (int64_t from = 0; from < o.length; from += depth)
+        for (const Tap& tap : g.taps)
+          product(filters, c.count, std::min(depth, o.length - from),
                   data<T>(o.d_y) + filter * o.d_y_length + g.front() + from - tap.shift,
                   o.d_y_length,
                   data<T>(o.x) + (tap.phase * o.length + from) * o.channels + channel * kPair<T>,
-                  o.channels,
-                  d_filter + filter * row + (&tap - g.taps.data()) * g.in_group + c.begin, row,
-                  add || from > 0);
-        }
-        end_products<T>();
-      });
+                  o.channels, rows + (&tap - g.taps.data()) * g.in_group + c.begin, row, from > 0);
+    }
+    end_products<T>();
+    finish(filter, filters, rows);
+  });
 }
 
 // The chunks of a backward pass come in parts whose operands fit this many bytes.
@@ -472,7 +443,7 @@ constexpr int64_t kOperandBytes = int64_t{64} << 20;
 
 template <class T>
 ConvGradients backward(const ConvSettings& s, const at::Tensor& d_y, const at::Tensor& x,
-                       const at::Tensor& filter, at::Tensor& d_filter, bool add, bool wants_x) {
+                       const at::Tensor& filter, bool wants_x, const FilterSink& sink) {
   const Geometry g = geometry(s, x, filter);
   ConvGradients result;
   Packed<T> b;
@@ -521,31 +492,16 @@ ConvGradients backward(const ConvSettings& s, const at::Tensor& d_y, const at::T
       }
       end_products<T>();
     });
-    filter_products<T>(g, o, add || first > 0, mutable_data<float>(d_filter));
+    const bool first_part = first == 0, last_part = last == count;
+    filter_products<T>(g, o, [&](int64_t from, int64_t filters, float* rows) {
+      sink(from, filters, rows, first_part, last_part);
+    });
   }
   result.bias = sums.sum(0);
   return result;
 }
 
-template <class T>
-bool try_products() {
-  std::vector<T> a(16 * 32), b(16 * 32);
-  std::vector<float> c(16 * 16, 1.0f);
-  try {
-    product<T>(16, 16, 32, a.data(), 32, b.data(), 16, c.data(), 16, false);
-    end_products<T>();
-  } catch (const std::exception&) {
-    return false;
-  }
-  return c == std::vector<float>(16 * 16, 0.0f);
-}
-
 }  // namespace
-
-bool has_products(at::ScalarType type) {
-  static const bool f32 = try_products<float>(), bf16 = try_products<Bf16>();
-  return type == at::kFloat ? f32 : type == at::kBFloat16 && bf16;
-}
 
 at::Tensor conv_forward(const ConvSettings& s, const at::Tensor& x, const at::Tensor& filter,
                         const at::Tensor& bias) {
@@ -554,10 +510,9 @@ at::Tensor conv_forward(const ConvSettings& s, const at::Tensor& x, const at::Te
 }
 
 ConvGradients conv_backward(const ConvSettings& s, const at::Tensor& d_y, const at::Tensor& x,
-                            const at::Tensor& filter, at::Tensor& d_filter, bool add,
-                            bool wants_x) {
-  return x.scalar_type() == at::kFloat ? backward<float>(s, d_y, x, filter, d_filter, add, wants_x)
-                                       : backward<Bf16>(s, d_y, x, filter, d_filter, add, wants_x);
+                            const at::Tensor& filter, bool wants_x, const FilterSink& sink) {
+  return x.scalar_type() == at::kFloat ? backward<float>(s, d_y, x, filter, wants_x, sink)
+                                       : backward<Bf16>(s, d_y, x, filter, wants_x, sink);
 }
 
 }  // namespace nfscale

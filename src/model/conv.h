@@ -1,19 +1,16 @@
 // Convolutions as sums of matrix products, one for each tap of the kernel, over activations in
-// channels-last memory. The products are libtorch's small ones (at::native::cpublas::brgemm, oneDNN
-// underneath); everything around them is here: padding, strides, groups, the activation in front,
-// the bias behind, and its two gradients.
+// channels-last memory, with the activation in front, the bias behind, and its two gradients.
 //
 // SAME padding as TensorFlow has it: ceil(side / stride) outputs, the odd row or column of padding
 // at the end.
 #pragma once
 
+#include <functional>
+
 #include "kernels/types.h"
 #include "model/pch.h"
 
 namespace nfscale {
-
-// Whether products of this type (float or bfloat16) run on this machine.
-bool has_products(at::ScalarType type);
 
 struct ConvSettings {
   int64_t stride = 1, groups = 1;
@@ -31,10 +28,13 @@ struct ConvGradients {
   at::Tensor bias;  // float
 };
 
-// `d_filter` float [O, k, k, I / groups] receives the gradient of the filter: added to what it
-// holds, or in its place.
+// Receives the gradient of the filters [first, first + count), rows [k, k, I / groups] in float, in
+// a buffer that it may change, from several threads. The pictures may come in parts, whose
+// gradients add up.
+using FilterSink =
+    std::function<void(int64_t first, int64_t count, float* rows, bool first_part, bool last_part)>;
 ConvGradients conv_backward(const ConvSettings& settings, const at::Tensor& d_y,
-                            const at::Tensor& x, const at::Tensor& filter, at::Tensor& d_filter,
-                            bool add, bool wants_x);
+                            const at::Tensor& x, const at::Tensor& filter, bool wants_x,
+                            const FilterSink& sink);
 
 }  // namespace nfscale

@@ -8,8 +8,8 @@
 
 #include "kernels/elementwise.h"
 #include "kernels/pack.h"
-#include "model/conv.h"
 #include "model/parallel.h"
+#include "model/products.h"
 
 namespace nfscale {
 namespace {
@@ -135,30 +135,34 @@ void filter_rows_forward(const Weights& weights, Filter& f, int64_t begin, int64
 //   d gain = factor s sum(d value c)
 //   d w = k s (d value - mean(d value)) - k s^3 sum(d value c) c
 // the last part only where s depends on the weights.
-void filter_backward(const Weights& weights, Filter& f) {
+void filter_rows_backward(const Weights& weights, Filter& f, int64_t first, int64_t count,
+                          float* d_rows, bool add, bool last) {
   const Rows<float> kernels = rows<float>();
-  const float* weight = weights[f.weight].const_data_ptr<float>();
+  const auto [n, in, taps] = row_shape(f);
+  float* gradient = f.gradient.mutable_data_ptr<float>() + first * n;
+  if (add) kernels.add(d_rows, gradient, count * n);
+  if (!last) {
+    std::copy_n(d_rows, count * n, gradient);
+    return;
+  }
+  const float* w = weights[f.weight].const_data_ptr<float>() + first * n;
   const float* gain = weights[f.gain].const_data_ptr<float>();
   float* d_gain = weights[f.gain].grad().mutable_data_ptr<float>();
-  float* gradient = f.gradient.mutable_data_ptr<float>();
-  for_rows(f, [&](int64_t begin, int64_t end) {
-    const auto [n, in, taps] = row_shape(f);
-    float* buffer = row_buffer(n);
-    for (int64_t r = begin; r < end; ++r) {
-      const float *w = weight + r * n, *d_value = gradient + r * n;
-      if (taps > 1) {
-        to_weight_order(d_value, buffer, in, taps);
-        d_value = buffer;
-      }
-      const RowStatistics& row = f.rows[static_cast<size_t>(r)];
-      const auto [along, sum] = kernels.dot_and_sum(d_value, w, row.mean, n);
-      const double scale = f.factor * row.scale * static_cast<double>(gain[r]);
-      const double back = row.constant_scale ? 0 : along * row.scale * row.scale * scale;
-      d_gain[r] = static_cast<float>(f.factor * along * row.scale);
-      f.squares[static_cast<size_t>(r)] = kernels.combine(
-          gradient + r * n, d_value, scale, sum / static_cast<double>(n), w, back, row.mean, n);
+  float* buffer = row_buffer(n);
+  for (int64_t r = first; r < first + count; ++r, w += n, d_rows += n, gradient += n) {
+    const float* d_value = d_rows;
+    if (taps > 1) {
+      to_weight_order(d_rows, buffer, in, taps);
+      d_value = buffer;
     }
-  });
+    const RowStatistics& row = f.rows[static_cast<size_t>(r)];
+    const auto [along, sum] = kernels.dot_and_sum(d_value, w, row.mean, n);
+    const double scale = f.factor * row.scale * static_cast<double>(gain[r]);
+    const double back = row.constant_scale ? 0 : along * row.scale * row.scale * scale;
+    d_gain[r] = static_cast<float>(f.factor * along * row.scale);
+    f.squares[static_cast<size_t>(r)] = kernels.combine(
+        gradient, d_value, scale, sum / static_cast<double>(n), w, back, row.mean, n);
+  }
 }
 
 void begin_gradients(const Weights& weights, Filters& filters) {

@@ -64,8 +64,11 @@ Filters make_filters(const Model& model, at::ScalarType compute, bool gradients)
 // row [begin, end), where they are known.
 void filter_rows_forward(const Weights& weights, Filter& filter, int64_t begin, int64_t end,
                          const Sums* sums = nullptr);
-// Gradients of the weights and the gain of the filters from that of the values, in its place.
-void filter_backward(const Weights& weights, Filter& filter);
+// Takes the gradient of the values of `count` filters from `first` on, `rows` [count, k, k, I/G],
+// which it may change: added to what the filter holds where `add`, and turned into the gradients of
+// the weights and the gain where it is the `last`.
+void filter_rows_backward(const Weights& weights, Filter& filter, int64_t first, int64_t count,
+                          float* rows, bool add, bool last);
 
 // The gradients of a step: begin_gradients, then add_gradients for each of its parts. Behind the
 // last one the weights have theirs.

@@ -66,10 +66,12 @@ class Forward {
 
   at::Tensor block(const Block& b, size_t index, const at::Tensor& x) const {
     at::Tensor shortcut = x;
-    if (b.projection >= 0)
-      shortcut = b.stride == 2
-                     ? conv(b.projection, shortcut_pool(gelu(x, numerics_)), Activation::none)
-                     : conv(b.projection, x, gelu_);
+    if (b.projection >= 0 && b.stride == 1) shortcut = conv(b.projection, x, gelu_);
+    if (b.projection >= 0 && b.stride == 2)
+      shortcut =
+          conv(b.projection,
+               kernels() ? shortcut_pool_by_kernels(x, gelu_) : shortcut_pool(gelu(x, numerics_)),
+               Activation::none);
     at::Tensor h = conv(b.conv1, x, gelu_);
     h = conv(b.conv2, h, gelu_);
     h = conv(b.conv2b, h, gelu_);

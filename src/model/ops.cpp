@@ -17,6 +17,7 @@
 
 #include "kernels/elementwise.h"
 #include "model/conv.h"
+#include "model/pool.h"
 
 namespace nfscale {
 namespace {
@@ -54,10 +55,13 @@ struct Convolve : torch::autograd::Function<Convolve> {
     Filter& f = filters->of_layer[static_cast<size_t>(number("layer"))];
     const ConvSettings settings = {number("stride"), number("groups"),
                                    static_cast<Activation>(number("activation"))};
-    ConvGradients d =
-        conv_backward(settings, grads[0].contiguous(at::MemoryFormat::ChannelsLast), x, f.value,
-                      f.gradient, filters->summed, ctx->needs_input_grad(0));
-    if (filters->last) filter_backward(*filters->weights, f);
+    const ConvGradients d = conv_backward(
+        settings, grads[0].contiguous(at::MemoryFormat::ChannelsLast), x, f.value,
+        ctx->needs_input_grad(0),
+        [&](int64_t first, int64_t count, float* rows, bool first_part, bool last_part) {
+          filter_rows_backward(*filters->weights, f, first, count, rows,
+                               filters->summed || !first_part, filters->last && last_part);
+        });
     return {d.x, d.bias, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
@@ -71,6 +75,20 @@ void for_examples(const at::Tensor& x, const Work& work) {
                      for (int64_t n = begin; n < end; ++n) work(n * size, n * x.size(1));
                    });
 }
+
+struct Pool : torch::autograd::Function<Pool> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, int64_t activation) {
+    ctx->save_for_backward({x});
+    ctx->saved_data["activation"] = activation;
+    return pool_forward(static_cast<Activation>(activation), x);
+  }
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const auto act = static_cast<Activation>(ctx->saved_data["activation"].toInt());
+    return {pool_backward(act, grads[0].contiguous(at::MemoryFormat::ChannelsLast),
+                          ctx->get_saved_variables()[0]),
+            at::Tensor()};
+  }
+};
 
 struct SqueezeExciteAdd : torch::autograd::Function<SqueezeExciteAdd> {
   static variable_list forward(AutogradContext* ctx, const at::Tensor& shortcut,
@@ -202,6 +220,11 @@ at::Tensor convolve(const at::Tensor& x, Activation activation, Filters& filters
   return Convolve::apply(x.contiguous(at::MemoryFormat::ChannelsLast), bias, &filters,
                          static_cast<int64_t>(layer), static_cast<int64_t>(activation), stride,
                          groups);
+}
+
+at::Tensor shortcut_pool_by_kernels(const at::Tensor& x, Activation activation) {
+  return Pool::apply(x.contiguous(at::MemoryFormat::ChannelsLast),
+                     static_cast<int64_t>(activation));
 }
 
 SqueezeExciteResult squeeze_excite_add_by_kernels(const at::Tensor& shortcut, const at::Tensor& x,

@@ -49,6 +49,9 @@ SqueezeExciteResult squeeze_excite_add(const at::Tensor& shortcut, const at::Ten
 at::Tensor convolve(const at::Tensor& x, Activation activation, Filters& filters, size_t layer,
                     const at::Tensor& bias, int64_t stride, int64_t groups);
 
+// shortcut_pool(gelu(x)), of which only x is kept.
+at::Tensor shortcut_pool_by_kernels(const at::Tensor& x, Activation activation);
+
 // squeeze_excite_add, with everything but the activations in float; the gate has no gradient.
 SqueezeExciteResult squeeze_excite_add_by_kernels(const at::Tensor& shortcut, const at::Tensor& x,
                                                   const SqueezeExcite& se,

@@ -29,13 +29,16 @@ Standardized by_rows(const at::Tensor& w, const at::Tensor& gain, const at::Tens
   Filter f;
   f.weight = 0, f.gain = 1, f.factor = 1.7, f.numerics = numerics;
   f.value = at::empty_like(filter_order(w));
-  f.gradient = filter_order(d);
+  f.gradient = at::empty_like(f.value);
   f.rows.resize(static_cast<size_t>(w.size(0)));
   f.squares.resize(f.rows.size());
   const Weights weights = {w, gain};
   gain.mutable_grad() = at::empty_like(gain);
   filter_rows_forward(weights, f, 0, w.size(0));
-  filter_backward(weights, f);
+  // In two parts, the second added to the first.
+  at::Tensor part = filter_order(d * 0.25), rest = filter_order(d * 0.75);
+  filter_rows_backward(weights, f, 0, w.size(0), part.data_ptr<float>(), false, false);
+  filter_rows_backward(weights, f, 0, w.size(0), rest.data_ptr<float>(), true, true);
   const at::Tensor d_weight = f.gradient.view(w.sizes());
   for (int64_t r = 0; r < w.size(0); ++r)
     EXPECT_NEAR(
@@ -108,6 +111,25 @@ TEST(Ops, TapsThatOnlyPaddingMeetsHaveNoGradient) {
       EXPECT_TRUE(grads[1].eq(0).equal(grads[0].eq(0)));
     }
   }
+}
+
+TEST(Ops, PoolByKernelsEqualsTheComposition) {
+  at::manual_seed(0);
+  for (const auto type : {at::kFloat, at::kBFloat16})
+    for (const std::vector<int64_t>& sides : {std::vector<int64_t>{1, 1}, {4, 6}, {5, 7}, {3, 1}}) {
+      const at::Tensor x =
+          at::randn({3, 20, sides[0], sides[1]})
+              .to(at::TensorOptions(type), false, true, at::MemoryFormat::ChannelsLast);
+      at::Tensor own = x.clone().requires_grad_(), other = x.to(at::kDouble).requires_grad_();
+      const at::Tensor y = shortcut_pool_by_kernels(own, Activation::gelu_tanh),
+                       expected = shortcut_pool(gelu(other, Numerics::deepmind));
+      const at::Tensor d = at::randn(expected.sizes()).to(type);
+      y.backward(d);
+      expected.backward(d.to(at::kDouble));
+      const double tolerance = type == at::kFloat ? 1e-6 : 1e-2;
+      EXPECT_LT(largest(y.detach() - expected.detach()), tolerance * largest(expected.detach()));
+      EXPECT_LT(largest(own.grad() - other.grad()), tolerance * largest(other.grad()));
+    }
 }
 
 TEST(Ops, ShortcutPoolOfAnOddSideDividesByThePixelsItHas) {
