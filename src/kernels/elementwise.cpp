@@ -110,7 +110,11 @@ void activate_rows(Activation act, const T* x, int64_t ldx, T* y, int64_t ldy, i
   if (act == Activation::gelu_tanh)
     return gelu_rows<Activation::gelu_tanh>(x, ldx, y, ldy, rows, n);
   if (act == Activation::gelu_erf) return gelu_rows<Activation::gelu_erf>(x, ldx, y, ldy, rows, n);
-  for (int64_t r = 0; r < rows; ++r) std::copy_n(x + r * ldx, n, y + r * ldy);
+  for (int64_t r = 0; r < rows; ++r)
+    if (n < 16)  // too short for a call
+      for (int64_t i = 0; i < n; ++i) y[r * ldy + i] = x[r * ldx + i];
+    else
+      std::copy_n(x + r * ldx, n, y + r * ldy);
 }
 
 template <Activation kAct, class T>
@@ -127,6 +131,7 @@ void gelu_backward_rows(const float* g, int64_t ldg, const T* x, int64_t ldx, T*
 template <class T>
 void activate_backward_rows(Activation act, const float* g, int64_t ldg, const T* x, int64_t ldx,
                             T* out, int64_t ldo, int64_t rows, int64_t n) {
+  if (ldg == n && ldx == n && ldo == n) n = std::exchange(rows, 1) * n;
   if (act == Activation::gelu_tanh)
     return gelu_backward_rows<Activation::gelu_tanh>(g, ldg, x, ldx, out, ldo, rows, n);
   if (act == Activation::gelu_erf)
@@ -161,6 +166,13 @@ void add_activated_rows(Activation act, float factor, const T* x, int64_t ldx, f
 template <class T>
 void add_bias_rows(const float* tile, int64_t ldt, const float* bias, T* y, int64_t ldy,
                    int64_t rows, int64_t n) {
+  float repeated[16];
+  if (n < 16 && 16 % n == 0 && ldt == n && ldy == n && rows * n % 16 == 0) {
+    for (int64_t i = 0; i < 16; ++i) repeated[i] = bias[i % n];
+    bias = repeated;
+    rows = rows * n / 16;
+    n = ldt = ldy = 16;
+  }
   for (int64_t r = 0; r < rows; ++r)
     for_lanes(n, [&](auto d, int64_t i) HWY_ATTR {
       store(d, hn::Add(load(d, tile + r * ldt + i), load(d, bias + i)), y + r * ldy + i);

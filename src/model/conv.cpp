@@ -2,11 +2,11 @@
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/zeros.h>
 
 #include "base/error.h"
 #include "kernels/elementwise.h"
 #include "kernels/pack.h"
+#include "kernels/rows.h"
 #include "model/parallel.h"
 #include "model/products.h"
 
@@ -410,32 +410,58 @@ void backward_chunk(const Geometry& g, Activation act, const Chunk& c, const T* 
   }
 }
 
-// The gradient of a block of filters in a buffer of the thread, products over all slots, and then
-// finish(first filter, filters, rows).
+// The gradient of a block of filters, products over all slots, and then finish(first filter,
+// filters, rows). Where there are fewer blocks than threads, each thread has its share of the
+// slots.
 template <class T, class Finish>
 void filter_products(const Geometry& g, const FilterOperands<T>& o, const Finish& finish) {
   constexpr int64_t kFilters = 64;
   const int64_t depth = g.margin ? 1024 : 2048;  // slots a product: both operands stay in cache
   const int64_t row = g.kernel * g.kernel * g.in_group;
-  const int64_t blocks = (g.out_group + kFilters - 1) / kFilters;
+  const int64_t blocks = (g.out_group + kFilters - 1) / kFilters, tasks = g.groups * blocks;
+  const int64_t steps = (o.length + depth - 1) / depth;
+  const int64_t shares = std::clamp<int64_t>(at::get_num_threads() / tasks, 1, steps);
   const std::vector<Columns> columns = column_blocks(g.in_group);
-  for_tasks(g.groups * blocks, [&](int64_t i) {
-    const int64_t group = i / blocks, filter = group * g.out_group + i % blocks * kFilters;
-    const int64_t filters = std::min(kFilters, (group + 1) * g.out_group - filter);
-    float* rows = thread_buffer<float>(Buffer::tile, filters * row);
+  struct Block {
+    int64_t group, filter, filters;
+  };
+  const auto block = [&](int64_t task) {
+    const int64_t group = task / blocks, filter = group * g.out_group + task % blocks * kFilters;
+    return Block{group, filter, std::min(kFilters, (group + 1) * g.out_group - filter)};
+  };
+  const auto multiply = [&](const Block& b, int64_t first, int64_t last, float* rows) {
     for (const Columns& c : columns) {
-      const int64_t channel = group * g.in_group + c.begin;
-      for (int64_t from = 0; from < o.length; from += depth)
+      const int64_t channel = b.group * g.in_group + c.begin;
+      for (int64_t from = first * depth; from < std::min(last * depth, o.length); from += depth)
         for (const Tap& tap : g.taps)
-          product(filters, c.count, std::min(depth, o.length - from),
-                  data<T>(o.d_y) + filter * o.d_y_length + g.front() + from - tap.shift,
+          product(b.filters, c.count, std::min(depth, o.length - from),
+                  data<T>(o.d_y) + b.filter * o.d_y_length + g.front() + from - tap.shift,
                   o.d_y_length,
                   data<T>(o.x) + (tap.phase * o.length + from) * o.channels + channel * kPair<T>,
-                  o.channels, rows + (&tap - g.taps.data()) * g.in_group + c.begin, row, from > 0);
+                  o.channels, rows + (&tap - g.taps.data()) * g.in_group + c.begin, row,
+                  from > first * depth);
     }
     end_products<T>();
-    finish(filter, filters, rows);
+  };
+  if (shares == 1)
+    return for_tasks(tasks, [&](int64_t i) {
+      const Block b = block(i);
+      float* rows = thread_buffer<float>(Buffer::tile, b.filters * row);
+      multiply(b, 0, steps, rows);
+      finish(b.filter, b.filters, rows);
+    });
+  at::Tensor sums = at::empty({tasks, shares, kFilters * row}, at::kFloat);
+  const auto rows_of = [&](int64_t i) { return sums.data_ptr<float>() + i * kFilters * row; };
+  for_tasks(tasks * shares, [&](int64_t i) {
+    const int64_t share = i % shares;
+    multiply(block(i / shares), share * steps / shares, (share + 1) * steps / shares, rows_of(i));
   });
+  for (int64_t i = 0; i < tasks; ++i) {
+    const Block b = block(i);
+    for (int64_t share = 1; share < shares; ++share)
+      rows<float>().add(rows_of(i * shares), rows_of(i * shares + share), b.filters * row);
+    finish(b.filter, b.filters, rows_of(i * shares));
+  }
 }
 
 // The chunks of a backward pass come in parts whose operands fit this many bytes.
@@ -455,7 +481,7 @@ ConvGradients backward(const ConvSettings& s, const at::Tensor& d_y, const at::T
   const int64_t slot_bytes = (g.out + g.phases() * channels) * static_cast<int64_t>(sizeof(T));
   const std::vector<Chunk> all = chunks(g, slot_bytes, false);
   const auto count = static_cast<int64_t>(all.size());
-  at::Tensor sums = at::zeros({count, g.out}, at::kFloat);
+  std::vector<float> sums(static_cast<size_t>(count * g.out));
 
   for (int64_t first = 0, last = 0; first < count; first = last) {
     std::vector<int64_t> starts;
@@ -483,8 +509,7 @@ ConvGradients backward(const ConvSettings& s, const at::Tensor& d_y, const at::T
           d_grid = padded;
         }
         const T* core = d_grid + g.front() * g.out;
-        elementwise<T>().column_sums(core, g.out, slots(g, c), g.out,
-                                     mutable_data<float>(sums) + i * g.out);
+        elementwise<T>().column_sums(core, g.out, slots(g, c), g.out, sums.data() + i * g.out);
         if (wants_x)
           backward_chunk<T>(g, s.activation, c, d_grid, data<T>(x), b, mutable_data<T>(result.x));
         gather_operands<T>(g, s.activation, c, starts[static_cast<size_t>(i - first)], data<T>(x),
@@ -497,7 +522,10 @@ ConvGradients backward(const ConvSettings& s, const at::Tensor& d_y, const at::T
       sink(from, filters, rows, first_part, last_part);
     });
   }
-  result.bias = sums.sum(0);
+  result.bias = at::empty({g.out}, at::kFloat);
+  std::copy_n(sums.data(), g.out, result.bias.data_ptr<float>());
+  for (int64_t i = 1; i < count; ++i)
+    rows<float>().add(result.bias.data_ptr<float>(), sums.data() + i * g.out, g.out);
   return result;
 }
 

@@ -28,10 +28,13 @@ class Forward {
     x = conv(a.stem[0], x, Activation::none);
     for (size_t i = 1; i < a.stem.size(); ++i) x = conv(a.stem[i], x, gelu_);
     for (size_t i = 0; i < a.blocks.size(); ++i) x = block(a.blocks[i], i, x);
-    x = gelu(conv(a.final_conv, x, Activation::none), numerics_);
+    x = conv(a.final_conv, x, Activation::none);
     // In the weights' type, which is at least float: logits and loss never are bfloat16.
     const at::Tensor& head = weight("head.fc.weight");
-    at::Tensor pool = at::mean(x, at::IntArrayRef{2, 3}, false, head.scalar_type()) * kGeluFactor;
+    at::Tensor pool =
+        kernels() ? mean_by_kernels(x, gelu_)
+                  : at::mean(gelu(x, numerics_), at::IntArrayRef{2, 3}, false, head.scalar_type());
+    pool = pool * kGeluFactor;
     seen("pool", pool);
     if (masks_ && masks_->head.defined())
       pool = pool * (masks_->head.to(pool.scalar_type()) / (1 - a.drop_rate));

@@ -18,21 +18,13 @@
 #include "kernels/elementwise.h"
 #include "model/conv.h"
 #include "model/pool.h"
+#include "model/products.h"
 
 namespace nfscale {
 namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-// The operations by kernels, for both types of activations.
-template <class Work>
-void for_type(const at::Tensor& x, const Work& work) {
-  if (x.scalar_type() == at::kFloat)
-    work(float{});
-  else
-    work(Bf16{});
-}
 
 struct Convolve : torch::autograd::Function<Convolve> {
   // The filters outlive the graph of a step, so the graph holds their address.
@@ -66,16 +58,6 @@ struct Convolve : torch::autograd::Function<Convolve> {
   }
 };
 
-// Examples in parallel: work(first number of the example, its row in [N, C]).
-template <class Work>
-void for_examples(const at::Tensor& x, const Work& work) {
-  const int64_t size = x.numel() / x.size(0);
-  at::parallel_for(0, x.size(0), std::max<int64_t>(1, 16384 / size),
-                   [&](int64_t begin, int64_t end) {
-                     for (int64_t n = begin; n < end; ++n) work(n * size, n * x.size(1));
-                   });
-}
-
 struct Pool : torch::autograd::Function<Pool> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, int64_t activation) {
     ctx->save_for_backward({x});
@@ -87,6 +69,18 @@ struct Pool : torch::autograd::Function<Pool> {
     return {pool_backward(act, grads[0].contiguous(at::MemoryFormat::ChannelsLast),
                           ctx->get_saved_variables()[0]),
             at::Tensor()};
+  }
+};
+
+struct Mean : torch::autograd::Function<Mean> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, int64_t activation) {
+    ctx->save_for_backward({x});
+    ctx->saved_data["activation"] = activation;
+    return mean_forward(static_cast<Activation>(activation), x);
+  }
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const auto act = static_cast<Activation>(ctx->saved_data["activation"].toInt());
+    return {mean_backward(act, grads[0], ctx->get_saved_variables()[0]), at::Tensor()};
   }
 };
 
@@ -224,6 +218,11 @@ at::Tensor convolve(const at::Tensor& x, Activation activation, Filters& filters
 
 at::Tensor shortcut_pool_by_kernels(const at::Tensor& x, Activation activation) {
   return Pool::apply(x.contiguous(at::MemoryFormat::ChannelsLast),
+                     static_cast<int64_t>(activation));
+}
+
+at::Tensor mean_by_kernels(const at::Tensor& x, Activation activation) {
+  return Mean::apply(x.contiguous(at::MemoryFormat::ChannelsLast),
                      static_cast<int64_t>(activation));
 }
 

@@ -52,6 +52,9 @@ at::Tensor convolve(const at::Tensor& x, Activation activation, Filters& filters
 // shortcut_pool(gelu(x)), of which only x is kept.
 at::Tensor shortcut_pool_by_kernels(const at::Tensor& x, Activation activation);
 
+// The mean of gelu(x) over space, [N, C], float.
+at::Tensor mean_by_kernels(const at::Tensor& x, Activation activation);
+
 // squeeze_excite_add, with everything but the activations in float; the gate has no gradient.
 SqueezeExciteResult squeeze_excite_add_by_kernels(const at::Tensor& shortcut, const at::Tensor& x,
                                                   const SqueezeExcite& se,

@@ -132,6 +132,24 @@ TEST(Ops, PoolByKernelsEqualsTheComposition) {
     }
 }
 
+TEST(Ops, MeanByKernelsEqualsTheComposition) {
+  at::manual_seed(0);
+  for (const auto type : {at::kFloat, at::kBFloat16}) {
+    const at::Tensor x =
+        at::randn({3, 20, 5, 4})
+            .to(at::TensorOptions(type), false, true, at::MemoryFormat::ChannelsLast);
+    at::Tensor own = x.clone().requires_grad_(), other = x.to(at::kDouble).requires_grad_();
+    const at::Tensor y = mean_by_kernels(own, Activation::gelu_erf),
+                     expected = gelu(other, Numerics::timm).mean(at::IntArrayRef{2, 3});
+    const at::Tensor d = at::randn(expected.sizes());
+    y.backward(d);
+    expected.backward(d.to(at::kDouble));
+    const double tolerance = type == at::kFloat ? 1e-6 : 1e-2;
+    EXPECT_LT(largest(y.detach() - expected.detach()), tolerance * largest(expected.detach()));
+    EXPECT_LT(largest(own.grad() - other.grad()), tolerance * largest(other.grad()));
+  }
+}
+
 TEST(Ops, ShortcutPoolOfAnOddSideDividesByThePixelsItHas) {
   const at::Tensor y = shortcut_pool(at::ones({1, 1, 3, 5}));
   EXPECT_EQ(y.sizes(), (at::IntArrayRef{1, 1, 2, 3}));

@@ -2,6 +2,7 @@
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/zeros.h>
 
 #include "kernels/elementwise.h"
 #include "model/products.h"
@@ -91,20 +92,41 @@ at::Tensor pool_forward(Activation act, const at::Tensor& x) {
   const Windows w(x);
   at::Tensor y = at::empty({w.batch, w.channels, w.out_height, w.out_width}, x.options(),
                            at::MemoryFormat::ChannelsLast);
-  if (x.scalar_type() == at::kFloat)
-    forward(act, w, data<float>(x), mutable_data<float>(y));
-  else
-    forward(act, w, data<Bf16>(x), mutable_data<Bf16>(y));
+  for_type(x, [&]<class T>(T) { forward(act, w, data<T>(x), mutable_data<T>(y)); });
   return y;
 }
 
 at::Tensor pool_backward(Activation act, const at::Tensor& d_y, const at::Tensor& x) {
   const Windows w(x);
   at::Tensor d_x = at::empty_like(x);
-  if (x.scalar_type() == at::kFloat)
-    backward(act, w, data<float>(d_y), data<float>(x), mutable_data<float>(d_x));
-  else
-    backward(act, w, data<Bf16>(d_y), data<Bf16>(x), mutable_data<Bf16>(d_x));
+  for_type(x,
+           [&]<class T>(T) { backward(act, w, data<T>(d_y), data<T>(x), mutable_data<T>(d_x)); });
+  return d_x;
+}
+
+at::Tensor mean_forward(Activation act, const at::Tensor& x) {
+  const int64_t channels = x.size(1), pixels = x.size(2) * x.size(3);
+  at::Tensor y = at::zeros({x.size(0), channels}, at::kFloat);
+  for_type(x, [&]<class T>(T) {
+    for_examples(x, [&](int64_t at, int64_t row) {
+      elementwise<T>().add_activated(act, 1.0f / static_cast<float>(pixels), data<T>(x) + at,
+                                     channels, y.data_ptr<float>() + row, 0, pixels, channels);
+    });
+  });
+  return y;
+}
+
+at::Tensor mean_backward(Activation act, const at::Tensor& d_y, const at::Tensor& x) {
+  const int64_t channels = x.size(1), pixels = x.size(2) * x.size(3);
+  const at::Tensor d = d_y / static_cast<double>(pixels);
+  at::Tensor d_x = at::empty_like(x);
+  for_type(x, [&]<class T>(T) {
+    for_examples(x, [&](int64_t at, int64_t row) {
+      elementwise<T>().activate_backward(act, d.const_data_ptr<float>() + row, 0, data<T>(x) + at,
+                                         channels, mutable_data<T>(d_x) + at, channels, pixels,
+                                         channels);
+    });
+  });
   return d_x;
 }
 
