@@ -87,10 +87,15 @@ void run_bench_step(const Args& args) {
   if (o.precision != "bf16" && o.precision != "f32")
     fail(Exit::usage, "--precision: expected bf16 or f32, found {}", o.precision);
   o.seconds = static_cast<double>(args.integer("--seconds", 20, 1, 86400));
+  const std::string mode = args.text("--mode", "train");
+  if (mode != "train" && mode != "eval")
+    fail(Exit::usage, "--mode: expected train or eval, found {}", mode);
+  o.evaluation = mode == "eval";
   const BenchResult r = bench_step(o);
   const Json document = Json::object({{"model", o.model},
                                       {"image_size", o.size},
                                       {"batch", o.batch},
+                                      {"mode", mode},
                                       {"precision", o.precision},
                                       {"device", "cpu"},
                                       {"threads", args.threads()},
@@ -104,13 +109,14 @@ void run_bench_step(const Args& args) {
                                       {"gemm_tflops", r.gemm_tflops},
                                       {"peak_rss_bytes", peak_rss_bytes()},
                                       {"repeats", Json(r.repeats)}});
-  print_result(args, document,
-               fmt::format("{} {} px batch {} {}: {:.1f} ms a step (forward {:.1f}, backward "
-                           "{:.1f}, update {:.1f}), {:.1f} images/s, {:.3f} TFLOP/s = {:.0f} % of "
-                           "the matrix product's {:.3f}, peak memory {}\n",
-                           o.model, o.size, o.batch, o.precision, r.step_ms, r.forward_ms,
-                           r.backward_ms, r.update_ms, r.images_per_s, r.tflops, 100 * r.mfu,
-                           r.gemm_tflops, bytes_text(static_cast<double>(peak_rss_bytes()))));
+  print_result(
+      args, document,
+      fmt::format("{} {} px batch {} {}: {:.1f} ms a {} (forward {:.1f}, backward "
+                  "{:.1f}, update {:.1f}), {:.1f} images/s, {:.3f} TFLOP/s = {:.0f} % of "
+                  "the matrix product's {:.3f}, peak memory {}\n",
+                  o.model, o.size, o.batch, o.precision, r.step_ms, o.evaluation ? "batch" : "step",
+                  r.forward_ms, r.backward_ms, r.update_ms, r.images_per_s, r.tflops, 100 * r.mfu,
+                  r.gemm_tflops, bytes_text(static_cast<double>(peak_rss_bytes()))));
 }
 
 void run_export(const Args& args) {
@@ -138,12 +144,13 @@ std::vector<Command> tool_commands() {
         {"--out", "FILE", "the new file", Times::once}},
        run_export},
       {"bench step",
-       "speed and memory of a training step",
+       "speed and memory of a training step, or of evaluating one batch",
        "nfscale bench step --model nfnet_n0 --size 32 --batch 64",
        {{"--model", "NAME", "model", Times::maybe},
         {"--size", "PX", "side of the image", Times::maybe},
         {"--batch", "N", "examples of a step", Times::maybe},
         {"--precision", "P", "bf16 or f32", Times::maybe},
+        {"--mode", "M", "train, or eval: the forward pass alone", Times::maybe},
         {"--seconds", "S", "how long to measure", Times::maybe}},
        run_bench_step},
       {"bench kernels",

@@ -58,11 +58,12 @@ HWY_INLINE Gelu<D> gelu_tanh(D d, hn::Vec<D> x) {
   const auto squared = hn::Mul(c, c);
   const auto a = hn::Set(d, 1.5957691216f), b = hn::Set(d, 0.0713548163f);
   const auto u = hn::Mul(c, hn::MulAdd(squared, b, a));
-  const auto one = hn::Set(d, 1.0f);
-  const auto share = reciprocal<T>(d, hn::Add(one, exponential<T>(d, hn::Neg(u))));
+  const auto e = exponential<T>(d, hn::Neg(u));
+  const auto share = reciprocal<T>(d, hn::Add(hn::Set(d, 1.0f), e));
   if constexpr (!kSlope) return {share, share};
   const auto rise = hn::MulAdd(squared, hn::Set(d, 3 * 0.0713548163f), a);
-  const auto bend = hn::Mul(hn::Mul(c, rise), hn::Mul(share, hn::Sub(one, share)));
+  // e share is 1 - share without its cancellation.
+  const auto bend = hn::Mul(hn::Mul(c, rise), hn::Mul(share, hn::Mul(e, share)));
   return {share, hn::Add(share, bend)};
 }
 

@@ -2,9 +2,6 @@
 // thread; each is compiled for several instruction sets by Highway and chosen at run time.
 #pragma once
 
-// The build is for any x86-64; these sets are compiled beside it: AVX2 and AVX-512.
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4)
-
 #include <cstdint>
 
 namespace nfscale {

@@ -51,6 +51,63 @@ std::string torch_version() {
   return TORCH_VERSION;
 }
 
+namespace {
+
+// ms of the parts of one step.
+struct Sample {
+  double step, forward, backward = 0, update = 0;
+};
+
+// step(i) is called for i = 0, 1, ... and measures itself.
+template <class Step>
+BenchResult measure(const BenchOptions& o, const Step& step) {
+  std::vector<double> forward_ms, backward_ms, update_ms;
+  BenchResult r;
+  const double end = now_s() + o.seconds;
+  for (int i = 0; i < 5 || now_s() < end; ++i) {
+    const Sample s = step(i);
+    if (i < 2) continue;  // the first steps fill caches
+    r.repeats.push_back(s.step);
+    forward_ms.push_back(s.forward);
+    backward_ms.push_back(s.backward);
+    update_ms.push_back(s.update);
+  }
+  r.step_ms = median(r.repeats);
+  r.forward_ms = median(forward_ms);
+  r.backward_ms = median(backward_ms);
+  r.update_ms = median(update_ms);
+  return r;
+}
+
+BenchResult measure_evaluation(const BenchOptions& o, const Model& model, const Batch& batch) {
+  const at::NoGradGuard no_grad;
+  Filters filters = make_filters(model, compute_type(o.precision), false);
+  return measure(o, [&](int) {
+    const double started = now_s();
+    forward(model, filters, batch_images(batch, 0, o.batch));
+    const double ms = 1e3 * (now_s() - started);
+    return Sample{.step = ms, .forward = ms};
+  });
+}
+
+BenchResult measure_training(const BenchOptions& o, const Config& config, const Model& model,
+                             const Batch& batch) {
+  Optimizer optimizer(model.params, model.weights, optimizer_settings(config.optim));
+  Ema ema{.average = {}, .decay = 0.9999};
+  for (const at::Tensor& w : model.weights) ema.average.push_back(w.detach().clone());
+  Filters filters = make_filters(model, compute_type(o.precision), true);
+  const StepSettings settings{config.loss, o.batch, 0};
+  return measure(o, [&](int i) {
+    const double started = now_s();
+    const StepResult s =
+        train_step(model, filters, optimizer, ema, batch, settings, 1e-3, static_cast<uint64_t>(i));
+    return Sample{1e3 * (now_s() - started), 1e3 * s.forward_s, 1e3 * s.backward_s,
+                  1e3 * s.update_s};
+  });
+}
+
+}  // namespace
+
 BenchResult bench_step(const BenchOptions& o) {
   Config config;
   config.model.name = o.model;
@@ -58,33 +115,12 @@ BenchResult bench_step(const BenchOptions& o) {
   resolve(config);
   Model model = make_model(make_arch(config.model, default_classes(o.model)));
   init_weights(model, 0);
-  Optimizer optimizer(model.params, model.weights, optimizer_settings(config.optim));
-  Ema ema{.average = {}, .decay = 0.9999};
-  for (const at::Tensor& w : model.weights) ema.average.push_back(w.detach().clone());
-  Filters filters = make_filters(model, compute_type(o.precision), true);
   const Batch batch = made_up_batch(o.batch, o.size, model.arch.classes);
-  const StepSettings settings{config.loss, o.batch, 0};
-
-  BenchResult r;
-  std::vector<double> forward_ms, backward_ms, update_ms;
-  const double end = now_s() + o.seconds;
-  for (int i = 0; i < 5 || now_s() < end; ++i) {
-    const double started = now_s();
-    const StepResult s =
-        train_step(model, filters, optimizer, ema, batch, settings, 1e-3, static_cast<uint64_t>(i));
-    const double ended = now_s();
-    if (i < 2) continue;  // the first steps fill caches
-    r.repeats.push_back(1e3 * (ended - started));
-    forward_ms.push_back(1e3 * s.forward_s);
-    backward_ms.push_back(1e3 * s.backward_s);
-    update_ms.push_back(1e3 * s.update_s);
-  }
-  r.step_ms = median(r.repeats);
-  r.forward_ms = median(forward_ms);
-  r.backward_ms = median(backward_ms);
-  r.update_ms = median(update_ms);
+  BenchResult r = o.evaluation ? measure_evaluation(o, model, batch)
+                               : measure_training(o, config, model, batch);
   r.images_per_s = 1e3 * static_cast<double>(o.batch) / r.step_ms;
-  r.tflops = 6e-12 * static_cast<double>(model.arch.macs(o.size, o.size)) * r.images_per_s;
+  r.tflops = (o.evaluation ? 2e-12 : 6e-12) * static_cast<double>(model.arch.macs(o.size, o.size)) *
+             r.images_per_s;
   r.gemm_tflops = matrix_product_tflops(o.precision);
   r.mfu = r.tflops / r.gemm_tflops;
   return r;

@@ -152,7 +152,7 @@ class Resume(Case):
     def test_twenty_kills_at_random_moments_change_no_byte(self):
         """Lightning-AI/pytorch-lightning#19970: a kill in the middle of a save left half a checkpoint under a final name."""
         out, whole, draw, kills = self.fresh(), self.fresh("-whole"), random.Random(20231025), 0
-        changes = {"checkpoint__every": '"2st"', "train__duration": '"10ep"'}
+        changes = {"checkpoint__every": '"2st"', "train__duration": '"30ep"'}
         run(whole, **changes)
         while kills < 20:
             p = start(out, **changes)
@@ -164,7 +164,7 @@ class Resume(Case):
             p.wait()
             kills += 1
         run(out, **changes)
-        self.same_end(out, whole, steps=82)
+        self.same_end(out, whole, steps=244)
 
     def test_newest_good_checkpoint_is_taken(self):
         """marin-community/marin#5386: the newest checkpoint was broken, and restarts kept trying it."""
