@@ -12,6 +12,7 @@
 #include "cli/command.h"
 #include "config/load.h"
 #include "train/bench.h"
+#include "train/bench_kernels.h"
 #include "train/weights_file.h"
 
 namespace nfscale {
@@ -77,7 +78,7 @@ void run_doctor(const Args& args) {
   print_result(args, document, text);
 }
 
-void run_bench_step(const Args& args) {
+BenchOptions bench_options(const Args& args) {
   at::set_num_threads(args.threads());
   BenchOptions o;
   o.model = args.text("--model", "nfnet_f0");
@@ -86,11 +87,49 @@ void run_bench_step(const Args& args) {
   o.precision = args.text("--precision", cpu_precision());
   if (o.precision != "bf16" && o.precision != "f32")
     fail(Exit::usage, "--precision: expected bf16 or f32, found {}", o.precision);
-  o.seconds = static_cast<double>(args.integer("--seconds", 20, 1, 86400));
+  return o;
+}
+
+void run_bench_kernels(const Args& args) {
+  const BenchOptions o = bench_options(args);
+  const KernelBench bench = bench_kernels(o);
+  Json kernels = Json::array();
+  std::string text = fmt::format(
+      "matrix product of 1024 x 1024: {:.3f} TFLOP/s; sum of two arrays in memory: {:.1f} GB/s\n"
+      "{:<32} {:<44} {:>5} {:>9} {:>14} {:>6}\n",
+      bench.gemm_tflops, bench.bandwidth_gb_s, "kernel", "shape", "times", "us", "rate", "share");
+  for (const KernelTime& k : bench.kernels) {
+    kernels.push(Json::object({{"name", k.name},
+                               {"shape", k.shape},
+                               {"times", k.times},
+                               {"us", k.us},
+                               {"tflops", k.tflops > 0 ? Json(k.tflops) : Json()},
+                               {"gb_s", k.gb_s > 0 ? Json(k.gb_s) : Json()},
+                               {"share", k.share}}));
+    const std::string rate =
+        k.tflops > 0 ? fmt::format("{:.3f} TFLOP/s", k.tflops) : fmt::format("{:.1f} GB/s", k.gb_s);
+    text += fmt::format("{:<32} {:<44} {:>5} {:>9.0f} {:>14} {:>5.0f}%\n", k.name, k.shape, k.times,
+                        k.us, rate, 100 * k.share);
+  }
+  print_result(args,
+               Json::object({{"model", o.model},
+                             {"image_size", o.size},
+                             {"batch", o.batch},
+                             {"precision", o.precision},
+                             {"threads", args.threads()},
+                             {"gemm_tflops", bench.gemm_tflops},
+                             {"bandwidth_gb_s", bench.bandwidth_gb_s},
+                             {"kernels", kernels}}),
+               text);
+}
+
+void run_bench_step(const Args& args) {
+  BenchOptions o = bench_options(args);
   const std::string mode = args.text("--mode", "train");
   if (mode != "train" && mode != "eval")
     fail(Exit::usage, "--mode: expected train or eval, found {}", mode);
   o.evaluation = mode == "eval";
+  o.seconds = static_cast<double>(args.integer("--seconds", 20, 1, 86400));
   const BenchResult r = bench_step(o);
   const Json document = Json::object({{"model", o.model},
                                       {"image_size", o.size},
@@ -154,10 +193,13 @@ std::vector<Command> tool_commands() {
         {"--seconds", "S", "how long to measure", Times::maybe}},
        run_bench_step},
       {"bench kernels",
-       "speed of single operations",
-       "nfscale bench kernels",
-       {},
-       [](const Args&) { not_supported("bench kernels"); }},
+       "speed of the single kernels, beside the machine's own rates",
+       "nfscale bench kernels --model nfnet_n0 --size 32 --batch 64",
+       {{"--model", "NAME", "whose convolutions", Times::maybe},
+        {"--size", "PX", "side of the image", Times::maybe},
+        {"--batch", "N", "examples", Times::maybe},
+        {"--precision", "P", "bf16 or f32", Times::maybe}},
+       run_bench_kernels},
       {"bench data",
        "speed of loading",
        "nfscale bench data",

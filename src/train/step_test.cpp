@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "base/random.h"
 #include "config/load.h"
 #include "model/init.h"
@@ -115,6 +117,63 @@ TEST(Step, NotANumberEndsTheStepWithoutAnUpdate) {
   const at::Tensor before = t.model.weights[0].detach().clone();
   EXPECT_FALSE(train_step(t.model, t.filters, t.optimizer, {}, t.batch, {{}, 4, 0}, 1, 0).finite);
   EXPECT_TRUE(before.equal(t.model.weights[0]));
+}
+
+// By kind of parameter: squares of the distance between two gradients, and of the second.
+struct Distance {
+  double error = 0, norm = 0;
+};
+void add_distances(const Toy& t, const Toy& exact, std::map<std::string, Distance>& by_kind) {
+  for (size_t i = 0; i < t.model.params.size(); ++i) {
+    const std::string& name = t.model.params[i].name;
+    Distance& d = by_kind[name.substr(name.rfind('.') + 1) +
+                          (name.find("attn") < name.size() ? " of squeeze-excite" : "")];
+    const at::Tensor g = exact.model.weights[i].grad();
+    d.error += (t.model.weights[i].grad().to(at::kDouble) - g).square().sum().item<double>();
+    d.norm += g.square().sum().item<double>();
+  }
+}
+
+// The reference in bfloat16 is what autocast makes of the model: weights standardised in float and
+// rounded, every operation on bfloat16. Several batches, or the few gains would be noise.
+TEST(Step, KernelsInBf16AreNoLessExactThanAtensOperations) {
+  std::map<std::string, Distance> ours, theirs;
+  for (uint64_t seed = 1; seed <= 6; ++seed) {
+    Toy own = toy(32, 0, at::kBFloat16), aten = toy(32, 0, at::kBFloat16), exact = toy(32);
+    if (own.filters.of_layer.empty()) GTEST_SKIP() << "no kernels on this machine";
+    aten.filters.of_layer.clear();
+    exact.filters.of_layer.clear();
+    exact.filters.compute = at::kDouble;
+    for (at::Tensor& w : exact.model.weights) w = w.detach().to(at::kDouble).requires_grad_();
+    exact.optimizer = Optimizer(exact.model.params, exact.model.weights, {});
+    for (Toy* t : {&own, &aten, &exact}) {
+      for (size_t i = 0; i < t->batch.pixels.size(); ++i)
+        t->batch.pixels[i] = 2 * uniform(words(seed, Op::generator, i)[0]) - 1;
+      train_step(t->model, t->filters, t->optimizer, {}, t->batch, {{}, 32, 0}, 0, 0);
+    }
+    add_distances(own, exact, ours);
+    add_distances(aten, exact, theirs);
+  }
+  for (const auto& [kind, d] : ours) {
+    const double here = std::sqrt(d.error / d.norm),
+                 there = std::sqrt(theirs[kind].error / theirs[kind].norm);
+    RecordProperty(kind, fmt::format("{:.4f} here, {:.4f} by ATen", here, there));
+    EXPECT_LE(here, 1.05 * there) << kind;
+  }
+}
+
+TEST(Step, EveryRunComputesTheSameBits) {
+  std::vector<Toy> toys;
+  for (int run = 0; run < 3; ++run) {
+    toys.push_back(toy(24, 0.2, at::kBFloat16));
+    Toy& t = toys.back();
+    for (uint64_t step = 0; step < 3; ++step)
+      train_step(t.model, t.filters, t.optimizer, {}, t.batch, {{}, 10, 1}, 0.1, step);
+  }
+  for (size_t i = 0; i < toys[0].model.weights.size(); ++i)
+    for (const size_t run : {1u, 2u})
+      EXPECT_TRUE(toys[0].model.weights[i].equal(toys[run].model.weights[i]))
+          << toys[0].model.params[i].name;
 }
 
 // Activations in bfloat16 keep float weights and gradients near those of float32.
