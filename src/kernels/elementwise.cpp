@@ -164,15 +164,6 @@ void add_activated_rows(Activation act, float factor, const T* x, int64_t ldx, f
   add_activated_rows<Activation::none>(factor, x, ldx, tile, ldt, rows, n);
 }
 
-void sigmoid_row(float* x, const float* bias, int64_t n) {
-  for_lanes(n, [&](auto d, int64_t i) HWY_ATTR {
-    // Within the range that the exponential is made for.
-    const auto z = hn::Min(hn::Max(hn::Set(d, -80.0f), hn::Add(load(d, x + i), load(d, bias + i))),
-                           hn::Set(d, 80.0f));
-    store(d, hn::Div(hn::Set(d, 1.0f), hn::Add(hn::Set(d, 1.0f), hn::Exp(d, hn::Neg(z)))), x + i);
-  });
-}
-
 template <class T>
 void add_bias_rows(const float* tile, int64_t ldt, const float* bias, T* y, int64_t ldy,
                    int64_t rows, int64_t n) {
@@ -237,9 +228,9 @@ void scale_shift_rows(const T* x, const float* factor, const float* shift, T* ou
 
 template <class T>
 Elementwise<T> table() {
-  return {activate_rows<T>,    activate_backward_rows<T>, add_activated_rows<T>,
-          sigmoid_row,         add_bias_rows<T>,          column_sums_rows<T>,
-          column_dots_rows<T>, scale_add_rows<T>,         scale_shift_rows<T>};
+  return {activate_rows<T>,  activate_backward_rows<T>, add_activated_rows<T>,
+          add_bias_rows<T>,  column_sums_rows<T>,       column_dots_rows<T>,
+          scale_add_rows<T>, scale_shift_rows<T>};
 }
 Elementwise<float> elementwise_float() {
   return table<float>();

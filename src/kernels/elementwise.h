@@ -17,8 +17,6 @@ struct Elementwise {
   // tile += factor act(x)
   void (*add_activated)(Activation act, float factor, const T* x, int64_t ldx, float* tile,
                         int64_t ldt, int64_t rows, int64_t n);
-  // x = 1 / (1 + exp(-x - bias))
-  void (*sigmoid)(float* x, const float* bias, int64_t n);
   // y = tile + bias
   void (*add_bias)(const float* tile, int64_t ldt, const float* bias, T* y, int64_t ldy,
                    int64_t rows, int64_t n);

@@ -4,14 +4,18 @@
 #include <ATen/ops/avg_pool2d.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/conv2d.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/mean.h>
+#include <ATen/ops/mm.h>
 #include <ATen/ops/relu.h>
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/sqrt.h>
 #include <ATen/ops/var_mean.h>
+#include <ATen/ops/zeros.h>
 
+#include "kernels/elementwise.h"
 #include "model/conv.h"
 #include "model/pool.h"
 #include "model/products.h"
@@ -85,18 +89,63 @@ struct SqueezeExciteAdd : torch::autograd::Function<SqueezeExciteAdd> {
                                const at::Tensor& x, const at::Tensor& w1, const at::Tensor& b1,
                                const at::Tensor& w2, const at::Tensor& b2,
                                const at::Tensor& factor) {
-    SqueezeExciteState s;
-    const at::Tensor out = squeeze_excite_forward(shortcut, x, {w1, b1, w2, b2}, factor, s);
-    ctx->save_for_backward({x, w1, b1, w2, b2, factor, s.pooled, s.hidden, s.gate});
-    ctx->mark_non_differentiable({s.gate});
-    return {out, s.gate};
+    const int64_t channels = x.size(1), pixels = x.size(2) * x.size(3);
+    at::Tensor pooled = at::zeros({x.size(0), channels}, at::kFloat), out = at::empty_like(x);
+    for_type(x, [&]<class T>(T) {
+      for_examples(x, [&](int64_t at, int64_t row) {
+        elementwise<T>().column_sums(static_cast<const T*>(x.const_data_ptr()) + at, channels,
+                                     pixels, channels, pooled.data_ptr<float>() + row);
+      });
+    });
+    pooled /= static_cast<double>(pixels);
+    const at::Tensor hidden = at::relu(at::linear(pooled, w1.flatten(1), b1));
+    const at::Tensor gate = at::sigmoid(at::linear(hidden, w2.flatten(1), b2));
+    const at::Tensor scale = (gate * factor).contiguous();
+    for_type(x, [&]<class T>(T) {
+      for_examples(x, [&](int64_t at, int64_t row) {
+        elementwise<T>().scale_add(static_cast<const T*>(shortcut.const_data_ptr()) + at,
+                                   static_cast<const T*>(x.const_data_ptr()) + at,
+                                   scale.const_data_ptr<float>() + row,
+                                   static_cast<T*>(out.data_ptr()) + at, pixels, channels);
+      });
+    });
+    ctx->save_for_backward({x, w1, w2, factor, pooled, hidden, gate, scale});
+    ctx->mark_non_differentiable({gate});
+    return {out, gate};
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    const variable_list s = ctx->get_saved_variables();
+    const variable_list saved = ctx->get_saved_variables();
+    const at::Tensor &x = saved[0], &w1 = saved[1], &w2 = saved[2], &factor = saved[3],
+                     &pooled = saved[4], &hidden = saved[5], &gate = saved[6], &scale = saved[7];
     const at::Tensor d_out = grads[0].contiguous(at::MemoryFormat::ChannelsLast);
-    const SqueezeExciteGradients d =
-        squeeze_excite_backward(d_out, s[0], {s[1], s[2], s[3], s[4]}, s[5], {s[6], s[7], s[8]});
-    return {d_out, d.x, d.se.w1, d.se.b1, d.se.w2, d.se.b2, d.factor};
+    const int64_t channels = x.size(1), pixels = x.size(2) * x.size(3);
+    at::Tensor along = at::zeros({x.size(0), channels}, at::kFloat), d_x = at::empty_like(x);
+    for_type(x, [&]<class T>(T) {
+      for_examples(x, [&](int64_t at, int64_t row) {
+        elementwise<T>().column_dots(static_cast<const T*>(d_out.const_data_ptr()) + at,
+                                     static_cast<const T*>(x.const_data_ptr()) + at, pixels,
+                                     channels, along.data_ptr<float>() + row);
+      });
+    });
+    const at::Tensor d_factor = (along * gate).sum_to_size(factor.sizes());
+    const at::Tensor d_z2 = along * factor * gate * (1 - gate);
+    const at::Tensor d_z1 = at::mm(d_z2, w2.flatten(1)) * (hidden > 0);
+    const at::Tensor shift = at::mm(d_z1, w1.flatten(1)).div_(static_cast<double>(pixels));
+    for_type(x, [&]<class T>(T) {
+      for_examples(x, [&](int64_t at, int64_t row) {
+        elementwise<T>().scale_shift(static_cast<const T*>(d_out.const_data_ptr()) + at,
+                                     scale.const_data_ptr<float>() + row,
+                                     shift.const_data_ptr<float>() + row,
+                                     static_cast<T*>(d_x.data_ptr()) + at, pixels, channels);
+      });
+    });
+    return {d_out,
+            d_x,
+            at::mm(d_z1.t(), pooled).view(w1.sizes()),
+            d_z1.sum(0),
+            at::mm(d_z2.t(), hidden).view(w2.sizes()),
+            d_z2.sum(0),
+            d_factor};
   }
 };
 

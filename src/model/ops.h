@@ -10,7 +10,6 @@
 
 #include "kernels/types.h"
 #include "model/filters.h"
-#include "model/squeeze_excite.h"
 
 namespace nfscale {
 
@@ -32,7 +31,11 @@ at::Tensor conv_same(const at::Tensor& x, const at::Tensor& weight, const at::Te
 // Mean of 2 x 2 windows with stride 2; windows cut by the edge divide by the pixels they have.
 at::Tensor shortcut_pool(const at::Tensor& x);
 
-// The end of a residual block, see squeeze_excite.h.
+// The end of a residual block: shortcut + x * gate * factor with the gate sigmoid(fc2(relu(fc1(mean
+// of x over space)))). factor is a number or [N, 1].
+struct SqueezeExcite {
+  at::Tensor w1, b1, w2, b2;  // [E, C, 1, 1], [E], [C, E, 1, 1], [C]
+};
 struct SqueezeExciteResult {
   at::Tensor out, gate;  // gate [N, C]
 };
