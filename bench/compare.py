@@ -16,7 +16,7 @@ CASES = {
 }
 PEER = [str(ROOT / ".peers/bin/python"), str(ROOT / "bench/timm_peer.py")]
 PROGRAM = str(ROOT / "build/release/nfscale")
-ROUNDS, SECONDS = 5, 4
+ROUNDS, SECONDS = 4, 3
 
 
 class Peer:

@@ -95,7 +95,7 @@ void run_bench_kernels(const Args& args) {
   const KernelBench bench = bench_kernels(o);
   Json kernels = Json::array();
   std::string text = fmt::format(
-      "matrix product of 1024 x 1024: {:.3f} TFLOP/s; sum of two arrays in memory: {:.1f} GB/s\n"
+      "matrix product of 1024 x 1024: {:.3f} TFLOP/s; a += b in memory: {:.1f} GB/s\n"
       "{:<32} {:<44} {:>5} {:>9} {:>14} {:>6}\n",
       bench.gemm_tflops, bench.bandwidth_gb_s, "kernel", "shape", "times", "us", "rate", "share");
   for (const KernelTime& k : bench.kernels) {

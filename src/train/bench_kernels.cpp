@@ -1,6 +1,5 @@
 #include "train/bench_kernels.h"
 
-#include <ATen/ops/add.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/randn.h>
 
@@ -31,11 +30,12 @@ double seconds_of(const Call& call) {
   return times[times.size() / 4];
 }
 
-// Three streams of 128 MB, more than caches hold: out = a + b.
+// a += b of 128 MB each, more than caches hold: three streams, and none that is read only to be
+// overwritten.
 double bandwidth() {
-  const at::Tensor a = at::randn({32 << 20}), b = at::randn({32 << 20});
-  at::Tensor out = at::empty({32 << 20});
-  return 3 * 4.0 * (32 << 20) / seconds_of([&] { at::add_out(out, a, b); }) * 1e-9;
+  at::Tensor a = at::randn({32 << 20});
+  const at::Tensor b = at::randn({32 << 20});
+  return 3 * 4.0 * (32 << 20) / seconds_of([&] { a.add_(b); }) * 1e-9;
 }
 
 struct Shape {
@@ -71,7 +71,6 @@ void bench_convolutions(const BenchOptions& o, KernelBench& bench) {
     return t.to(type, false, false, at::MemoryFormat::ChannelsLast);
   };
   for (const auto& [layer, side, times] : convolutions(arch, o.size)) {
-    // A layer behind a pooling has no stride of its own.
     const at::Tensor x = last(at::randn({o.batch, layer.in, side, side})),
                      w = at::randn({layer.out, layer.kernel, layer.kernel, layer.in / layer.groups})
                              .to(type),
@@ -83,7 +82,7 @@ void bench_convolutions(const BenchOptions& o, KernelBench& bench) {
     const at::Tensor d_y = last(at::randn(y.sizes()));
     const double flop = 2.0 * static_cast<double>(y.numel() * w.numel() / layer.out);
     const std::string shape =
-        fmt::format("{} > {}, {} x {}, stride {}, {} groups, {} px", layer.in, layer.out,
+        fmt::format("{} > {}, {} x {}, stride {}, groups {}, {} px", layer.in, layer.out,
                     layer.kernel, layer.kernel, layer.stride, layer.groups, side);
     const auto add = [&](const std::string& name, double seconds, double all) {
       const double rate = all / seconds * 1e-12;
