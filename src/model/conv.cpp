@@ -43,28 +43,40 @@ struct Tap {
   int64_t phase, shift;  // shift in slots
 };
 
-struct Geometry {
-  int64_t batch, in, height, width, out, out_height, out_width, kernel, stride, groups;
-  int64_t margin;  // 1 where the kernel has neighbours
-  int64_t row;     // slots of a row
-  int64_t in_group, out_group;
-  std::vector<Tap> taps;  // in the order of the kernel's elements
+struct FilterShape {
+  int64_t out, kernel, groups, in_group, out_group;
+  int64_t taps() const { return kernel * kernel; }
+  int64_t row() const { return taps() * in_group; }  // numbers of one filter
 
-  int64_t front() const { return margin * (row + 1); }
+  FilterShape(const at::Tensor& filter, int64_t group_count)
+      : out(filter.size(0)),
+        kernel(filter.size(1)),
+        groups(group_count),
+        in_group(filter.size(3)),
+        out_group(out / groups) {}
+};
+
+struct Geometry : FilterShape {
+  using FilterShape::FilterShape;
+  int64_t batch = 0, in = 0, height = 0, width = 0, out_height = 0, out_width = 0, stride = 1;
+  int64_t margin = 0;  // 1 where the kernel has neighbours
+  int64_t row_slots = 0;
+  std::vector<Tap> places;  // of the kernel's elements, in their order
+
+  int64_t front() const { return margin * (row_slots + 1); }
   int64_t phases() const { return margin ? stride * stride : 1; }
 };
 
 Geometry geometry(const ConvSettings& s, const at::Tensor& x, const at::Tensor& filter) {
-  Geometry g{};
+  Geometry g(filter, s.groups);
   g.batch = x.size(0), g.in = x.size(1), g.height = x.size(2), g.width = x.size(3);
-  g.out = filter.size(0), g.kernel = filter.size(1), g.stride = s.stride, g.groups = s.groups;
+  g.stride = s.stride;
+  NFSCALE_CHECK(g.kernel == 1 ? g.stride == 1 : g.kernel == 3 && g.stride <= 2);
+  NFSCALE_CHECK(g.out_group % 2 == 0 && (g.in_group % 2 == 0 || g.groups == 1));
   g.out_height = (g.height + s.stride - 1) / s.stride;
   g.out_width = (g.width + s.stride - 1) / s.stride;
   g.margin = g.kernel > 1;
-  g.row = g.out_width + g.margin;
-  g.in_group = g.in / g.groups, g.out_group = g.out / g.groups;
-  NFSCALE_CHECK(g.kernel == 1 ? g.stride == 1 : g.kernel == 3 && g.stride <= 2);
-  NFSCALE_CHECK(g.out_group % 2 == 0 && (g.in_group % 2 == 0 || g.groups == 1));
+  g.row_slots = g.out_width + g.margin;
   const auto before = [&](int64_t side, int64_t outputs) {
     return std::max<int64_t>((outputs - 1) * s.stride + g.kernel - side, 0) / 2;
   };
@@ -72,8 +84,8 @@ Geometry geometry(const ConvSettings& s, const at::Tensor& x, const at::Tensor& 
   for (int64_t ky = 0; ky < g.kernel; ++ky)
     for (int64_t kx = 0; kx < g.kernel; ++kx) {
       const int64_t y = ky - top + s.stride, x_ = kx - left + s.stride;  // not negative
-      g.taps.push_back({y % s.stride * s.stride + x_ % s.stride,
-                        (y / s.stride - 1) * g.row + x_ / s.stride - 1});
+      g.places.push_back({y % s.stride * s.stride + x_ % s.stride,
+                          (y / s.stride - 1) * g.row_slots + x_ / s.stride - 1});
     }
   return g;
 }
@@ -84,14 +96,14 @@ struct Chunk {
 };
 
 int64_t slots(const Geometry& g, const Chunk& c) {
-  return c.images * (c.y1 - c.y0 + g.margin) * g.row;
+  return c.images * (c.y1 - c.y0 + g.margin) * g.row_slots;
 }
 
 // As many pictures a chunk as the second-level cache holds beside the weights, but one chunk for
 // every thread at least.
 constexpr int64_t kChunkBytes = 768 << 10;
 std::vector<Chunk> chunks(const Geometry& g, int64_t bytes_per_slot, bool split_pictures) {
-  const int64_t picture = (g.out_height + g.margin) * g.row * bytes_per_slot;
+  const int64_t picture = (g.out_height + g.margin) * g.row_slots * bytes_per_slot;
   const int64_t threads = at::get_num_threads();
   // As many chunks for each thread as for the others.
   const int64_t most = std::clamp<int64_t>(kChunkBytes / picture, 1, g.batch);
@@ -118,12 +130,13 @@ std::vector<Chunk> chunks(const Geometry& g, int64_t bytes_per_slot, bool split_
 template <class Run>
 void for_runs(const Geometry& g, const Chunk& c, int64_t from, int64_t to, const Run& run) {
   if (!g.margin) {
-    const int64_t row = from / g.row + c.y0;
-    return run(0, c.image + row / g.out_height, row % g.out_height, from % g.row, to - from);
+    const int64_t row = from / g.row_slots + c.y0;
+    return run(0, c.image + row / g.out_height, row % g.out_height, from % g.row_slots, to - from);
   }
   const int64_t rows = c.y1 - c.y0 + 1;
   for (int64_t slot = from; slot < to;) {
-    const int64_t line = slot / g.row, x = slot % g.row, next = std::min(to, (line + 1) * g.row);
+    const int64_t line = slot / g.row_slots, x = slot % g.row_slots,
+                  next = std::min(to, (line + 1) * g.row_slots);
     const int64_t count = std::min(next - slot, g.out_width - x);
     if (line % rows < rows - 1 && count > 0)
       run(slot - from, c.image + line / rows, c.y0 + line % rows, x, count);
@@ -153,16 +166,16 @@ void fill_grid(const Geometry& g, const Chunk& c, const Plane<T>& p, Activation 
   if (g.margin) zero(0, 1), zero(g.front() + slots(g, c), 1);
   for (int64_t i = 0; i < c.images; ++i)
     for (int64_t r = i ? 0 : -g.margin; r < length + g.margin; ++r) {
-      const int64_t slot = g.front() + (i * (length + g.margin) + r) * g.row;
+      const int64_t slot = g.front() + (i * (length + g.margin) + r) * g.row_slots;
       const int64_t y = (c.y0 + r) * p.stride + p.row;
       if (y < 0 || y >= p.height || c.y0 + r >= g.out_height) {
-        zero(slot, g.row);
+        zero(slot, g.row_slots);
         continue;
       }
       if (ld != p.channels) zero(slot, columns);
       const T* from = p.pixels + (((c.image + i) * p.height + y) * p.width + p.column) * p.channels;
       kernels.activate(act, from, p.stride * p.channels, grid + slot * ld, ld, columns, p.channels);
-      zero(slot + columns, g.row - columns);
+      zero(slot + columns, g.row_slots - columns);
     }
 }
 
@@ -198,11 +211,13 @@ struct Packed {
   }
 };
 
-// pack_block(group, columns, to)
+// pack_block(group, columns, to) unless it is `made`.
 template <class T, class PackBlock>
-Packed<T> pack_weights(const Geometry& g, int64_t k, int64_t n, const PackBlock& pack_block) {
-  Packed<T> p{{}, round_up(k, kPair<T>), static_cast<int64_t>(g.taps.size()), column_blocks(n)};
-  p.memory = at::empty({g.groups * p.group_size()}, kType<T>);
+Packed<T> pack_weights(const FilterShape& g, int64_t k, int64_t n, const at::Tensor& made,
+                       const PackBlock& pack_block) {
+  Packed<T> p{{}, round_up(k, kPair<T>), g.taps(), column_blocks(n)};
+  p.memory = made.defined() ? made : at::empty({g.groups * p.group_size()}, kType<T>);
+  if (made.defined()) return p;
   const auto blocks = static_cast<int64_t>(p.blocks.size());
   at::parallel_for(0, g.groups * blocks, std::max<int64_t>(1, 16384 / (p.k * p.taps * 64)),
                    [&](int64_t begin, int64_t end) {
@@ -217,49 +232,51 @@ Packed<T> pack_weights(const Geometry& g, int64_t k, int64_t n, const PackBlock&
 // For the forward pass k are input and n output channels, so rows of the filter become columns. A
 // few rows at a time with all their taps: they come from memory, one behind the other.
 template <class T>
-Packed<T> pack_forward(const Geometry& g, const T* filter) {
+Packed<T> pack_forward(const FilterShape& g, const T* filter, const at::Tensor& made) {
   const Pack kernels = pack();
-  const int64_t row = g.kernel * g.kernel * g.in_group, taps = g.kernel * g.kernel;
+  const int64_t row = g.row(), taps = g.taps();
   // Pairs of input channels travel as one number.
   const int64_t k = round_up(g.in_group, kPair<T>), numbers = k / kPair<T>;
   const bool odd = k != g.in_group;
-  return pack_weights<T>(g, g.in_group, g.out_group, [&](int64_t group, const Columns& c, T* to) {
-    for (int64_t n = 0; n < c.count; n += 16) {
-      const int64_t rows = std::min<int64_t>(16, c.count - n);
-      const T* from = filter + (group * g.out_group + c.begin + n) * row;
-      for (int64_t tap = 0; tap < taps; ++tap) {
-        T* block = to + tap * k * c.count + n * kPair<T>;
-        if (!odd) {
-          kernels.transpose32(reinterpret_cast<const uint32_t*>(from + tap * g.in_group),
-                              row / kPair<T>, rows, numbers, reinterpret_cast<uint32_t*>(block),
-                              c.count);
-          continue;
+  return pack_weights<T>(
+      g, g.in_group, g.out_group, made, [&](int64_t group, const Columns& c, T* to) {
+        for (int64_t n = 0; n < c.count; n += 16) {
+          const int64_t rows = std::min<int64_t>(16, c.count - n);
+          const T* from = filter + (group * g.out_group + c.begin + n) * row;
+          for (int64_t tap = 0; tap < taps; ++tap) {
+            T* block = to + tap * k * c.count + n * kPair<T>;
+            if (!odd) {
+              kernels.transpose32(reinterpret_cast<const uint32_t*>(from + tap * g.in_group),
+                                  row / kPair<T>, rows, numbers, reinterpret_cast<uint32_t*>(block),
+                                  c.count);
+              continue;
+            }
+            for (int64_t i = 0; i < k; ++i)
+              for (int64_t r = 0; r < rows; ++r)
+                block[i / 2 * 2 * c.count + 2 * r + i % 2] =
+                    i < g.in_group ? from[r * row + tap * g.in_group + i] : T{};
+          }
         }
-        for (int64_t i = 0; i < k; ++i)
-          for (int64_t r = 0; r < rows; ++r)
-            block[i / 2 * 2 * c.count + 2 * r + i % 2] =
-                i < g.in_group ? from[r * row + tap * g.in_group + i] : T{};
-      }
-    }
-  });
+      });
 }
 
 // For the gradient of x, k are output and n input channels.
 template <class T>
-Packed<T> pack_backward(const Geometry& g, const T* filter) {
+Packed<T> pack_backward(const FilterShape& g, const T* filter) {
   const Pack kernels = pack();
-  const int64_t row = g.kernel * g.kernel * g.in_group, taps = g.kernel * g.kernel;
-  return pack_weights<T>(g, g.out_group, g.in_group, [&](int64_t group, const Columns& c, T* to) {
-    for (int64_t k = 0; k < g.out_group; k += kPair<T>)
-      for (int64_t tap = 0; tap < taps; ++tap) {
-        const T* from = filter + (group * g.out_group + k) * row + tap * g.in_group + c.begin;
-        T* block = to + (tap * g.out_group + k) * c.count;
-        if constexpr (std::is_same_v<T, float>)
-          std::copy_n(from, c.count, block);
-        else
-          kernels.interleave(from, row, 2, c.count, block, c.count);
-      }
-  });
+  const int64_t row = g.row(), taps = g.taps();
+  return pack_weights<T>(
+      g, g.out_group, g.in_group, {}, [&](int64_t group, const Columns& c, T* to) {
+        for (int64_t k = 0; k < g.out_group; k += kPair<T>)
+          for (int64_t tap = 0; tap < taps; ++tap) {
+            const T* from = filter + (group * g.out_group + k) * row + tap * g.in_group + c.begin;
+            T* block = to + (tap * g.out_group + k) * c.count;
+            if constexpr (std::is_same_v<T, float>)
+              std::copy_n(from, c.count, block);
+            else
+              kernels.interleave(from, row, 2, c.count, block, c.count);
+          }
+      });
 }
 
 // Which taps a product sums up, and where each reads: `grid` is slot 0 of its phase.
@@ -295,7 +312,7 @@ template <class T>
 void forward_chunk(const Geometry& g, Activation act, const Chunk& c, const T* x,
                    const Packed<T>& b, const float* bias, T* y) {
   const Elementwise<T> kernels = elementwise<T>();
-  const int64_t ld = g.groups * b.k, count = slots(g, c) - g.margin * g.row;
+  const int64_t ld = g.groups * b.k, count = slots(g, c) - g.margin * g.row_slots;
   std::vector<Term<T>> terms;
   if (!g.margin && act == Activation::none && ld == g.in) {
     terms.push_back({x + (c.image * g.out_height + c.y0) * g.out_width * g.in, 0});
@@ -305,9 +322,9 @@ void forward_chunk(const Geometry& g, Activation act, const Chunk& c, const T* x
     for (int64_t phase = 0; phase < g.phases(); ++phase)
       fill_grid<T>(g, c, {x, g.height, g.width, g.in, g.stride, phase / g.stride, phase % g.stride},
                    act, grid + phase * size, ld);
-    for (const Tap& tap : g.taps)
+    for (const Tap& tap : g.places)
       terms.push_back(
-          {grid + tap.phase * size + (g.front() + tap.shift) * ld, &tap - g.taps.data()});
+          {grid + tap.phase * size + (g.front() + tap.shift) * ld, &tap - g.places.data()});
   }
   products<T>(b, g.groups, terms, ld, count,
               [&](int64_t group, const Columns& columns, int64_t from, int64_t to, float* tile) {
@@ -324,11 +341,11 @@ void forward_chunk(const Geometry& g, Activation act, const Chunk& c, const T* x
 
 template <class T>
 at::Tensor forward(const ConvSettings& s, const at::Tensor& x, const at::Tensor& filter,
-                   const at::Tensor& bias) {
+                   const at::Tensor& bias, const at::Tensor& packed) {
   const Geometry g = geometry(s, x, filter);
   at::Tensor y = at::empty({g.batch, g.out, g.out_height, g.out_width}, x.options(),
                            at::MemoryFormat::ChannelsLast);
-  const Packed<T> b = pack_forward<T>(g, data<T>(filter));
+  const Packed<T> b = pack_forward<T>(g, data<T>(filter), packed);
   const std::vector<Chunk> all =
       chunks(g, g.phases() * g.groups * b.k * static_cast<int64_t>(sizeof(T)), true);
   at::parallel_for(0, static_cast<int64_t>(all.size()), 1, [&](int64_t begin, int64_t end) {
@@ -384,13 +401,13 @@ template <class T>
 void backward_chunk(const Geometry& g, Activation act, const Chunk& c, const T* d_grid, const T* x,
                     const Packed<T>& b, T* d_x) {
   const Elementwise<T> kernels = elementwise<T>();
-  const int64_t count = slots(g, c) - g.margin * g.row;
+  const int64_t count = slots(g, c) - g.margin * g.row_slots;
   for (int64_t phase = 0; phase < g.phases(); ++phase) {
     const int64_t row0 = phase / g.stride, column0 = phase % g.stride;
     std::vector<Term<T>> terms;
-    for (const Tap& tap : g.taps)
+    for (const Tap& tap : g.places)
       if (tap.phase == phase)
-        terms.push_back({d_grid + (g.front() - tap.shift) * g.out, &tap - g.taps.data()});
+        terms.push_back({d_grid + (g.front() - tap.shift) * g.out, &tap - g.places.data()});
     products<T>(
         b, g.groups, terms, g.out, count,
         [&](int64_t group, const Columns& columns, int64_t from, int64_t to, float* tile) {
@@ -417,7 +434,7 @@ template <class T, class Finish>
 void filter_products(const Geometry& g, const FilterOperands<T>& o, const Finish& finish) {
   constexpr int64_t kFilters = 64;
   const int64_t depth = g.margin ? 1024 : 2048;  // slots a product: both operands stay in cache
-  const int64_t row = g.kernel * g.kernel * g.in_group;
+  const int64_t row = g.row();
   const int64_t blocks = (g.out_group + kFilters - 1) / kFilters, tasks = g.groups * blocks;
   const int64_t steps = (o.length + depth - 1) / depth;
   const int64_t shares = std::clamp<int64_t>(at::get_num_threads() / tasks, 1, steps);
@@ -433,12 +450,12 @@ void filter_products(const Geometry& g, const FilterOperands<T>& o, const Finish
     for (const Columns& c : columns) {
       const int64_t channel = b.group * g.in_group + c.begin;
       for (int64_t from = first * depth; from < std::min(last * depth, o.length); from += depth)
-        for (const Tap& tap : g.taps)
+        for (const Tap& tap : g.places)
           product(b.filters, c.count, std::min(depth, o.length - from),
                   data<T>(o.d_y) + b.filter * o.d_y_length + g.front() + from - tap.shift,
                   o.d_y_length,
                   data<T>(o.x) + (tap.phase * o.length + from) * o.channels + channel * kPair<T>,
-                  o.channels, rows + (&tap - g.taps.data()) * g.in_group + c.begin, row,
+                  o.channels, rows + (&tap - g.places.data()) * g.in_group + c.begin, row,
                   from > first * depth);
     }
     end_products<T>();
@@ -465,7 +482,7 @@ void filter_products(const Geometry& g, const FilterOperands<T>& o, const Finish
 }
 
 // The chunks of a backward pass come in parts whose operands fit this many bytes.
-constexpr int64_t kOperandBytes = int64_t{64} << 20;
+constexpr int64_t kOperandBytes = int64_t{16} << 20;
 
 template <class T>
 ConvGradients backward(const ConvSettings& s, const at::Tensor& d_y, const at::Tensor& x,
@@ -532,9 +549,16 @@ ConvGradients backward(const ConvSettings& s, const at::Tensor& d_y, const at::T
 }  // namespace
 
 at::Tensor conv_forward(const ConvSettings& s, const at::Tensor& x, const at::Tensor& filter,
-                        const at::Tensor& bias) {
-  return x.scalar_type() == at::kFloat ? forward<float>(s, x, filter, bias)
-                                       : forward<Bf16>(s, x, filter, bias);
+                        const at::Tensor& bias, const at::Tensor& packed) {
+  return x.scalar_type() == at::kFloat ? forward<float>(s, x, filter, bias, packed)
+                                       : forward<Bf16>(s, x, filter, bias, packed);
+}
+
+at::Tensor pack_filter(const at::Tensor& filter, int64_t groups) {
+  const FilterShape shape(filter, groups);
+  return filter.scalar_type() == at::kFloat
+             ? pack_forward<float>(shape, data<float>(filter), {}).memory
+             : pack_forward<Bf16>(shape, data<Bf16>(filter), {}).memory;
 }
 
 ConvGradients conv_backward(const ConvSettings& s, const at::Tensor& d_y, const at::Tensor& x,

@@ -20,8 +20,12 @@ struct ConvSettings {
 // act(x) * filter + bias: [N, O, ceil(H / stride), ceil(W / stride)], of the type of x. x [N, I, H,
 // W] in channels-last memory; filter [O, k, k, I / groups] contiguous, of the type of x; bias [O]
 // float.
+// `packed` may be pack_filter's, which is made otherwise.
 at::Tensor conv_forward(const ConvSettings& settings, const at::Tensor& x, const at::Tensor& filter,
-                        const at::Tensor& bias);
+                        const at::Tensor& bias, const at::Tensor& packed = {});
+
+// The filter as the products of the forward pass read it, for filters that are used many times.
+at::Tensor pack_filter(const at::Tensor& filter, int64_t groups);
 
 struct ConvGradients {
   at::Tensor x;     // undefined unless asked for; of the type of x

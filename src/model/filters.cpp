@@ -8,6 +8,7 @@
 
 #include "kernels/elementwise.h"
 #include "kernels/pack.h"
+#include "model/conv.h"
 #include "model/parallel.h"
 #include "model/products.h"
 
@@ -102,6 +103,7 @@ Filters make_filters(const Model& model, at::ScalarType compute, bool gradients)
     f.squares.resize(f.rows.size());
     for_rows(
         f, [&](int64_t begin, int64_t end) { filter_rows_forward(model.weights, f, begin, end); });
+    if (!gradients) f.packed = pack_filter(f.value, layer.groups);
   }
   return filters;
 }

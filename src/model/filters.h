@@ -24,7 +24,8 @@ struct Filter {
   size_t weight = 0, gain = 0;  // places in Model::weights
   double factor = 1;            // of the activation in front
   Numerics numerics = Numerics::deepmind;
-  at::Tensor value;  // [O, k, k, I/G], of the activations' type
+  at::Tensor value;   // [O, k, k, I/G], of the activations' type
+  at::Tensor packed;  // pack_filter of it, in evaluation
   // float, as many numbers as `value`: the gradient of `value`, in its order, while backward passes
   // add to it; behind the last of them that of the weight, [O, I/G, k, k]. Undefined in evaluation.
   at::Tensor gradient;

@@ -37,8 +37,9 @@ struct Convolve : torch::autograd::Function<Convolve> {
     ctx->saved_data["activation"] = activation;
     ctx->saved_data["stride"] = stride;
     ctx->saved_data["groups"] = groups;
-    return conv_forward({stride, groups, static_cast<Activation>(activation)}, x,
-                        filters->of_layer[static_cast<size_t>(layer)].value, bias);
+    const Filter& f = filters->of_layer[static_cast<size_t>(layer)];
+    return conv_forward({stride, groups, static_cast<Activation>(activation)}, x, f.value, bias,
+                        f.packed);
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const at::Tensor x = ctx->get_saved_variables()[0];
