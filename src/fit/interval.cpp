@@ -89,7 +89,7 @@ Minimum with_held(const FitProblem& problem, size_t k, double value, Vector& nea
   Vector start = near;
   start[k] = value;
   if (held.free_count() == 0) return {{}, held({}, nullptr)};
-  const Minimum best = from_all_places(held, start);
+  Minimum best = from_all_places(held, start);
   near = held.whole(best.at);
   return best;
 }

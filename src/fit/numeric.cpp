@@ -282,7 +282,7 @@ Minimum bfgs(const Objective& f, Vector start, int iterations) {
   return {here.at, here.value};
 }
 
-Minimum simplex(const Objective& f, Vector start, double step, int evaluations) {
+Minimum simplex(const Objective& f, const Vector& start, double step, int evaluations) {
   const size_t n = start.size();
   std::vector<Minimum> corner(n + 1);
   int used = 0;
@@ -338,7 +338,7 @@ Minimum simplex(const Objective& f, Vector start, double step, int evaluations) 
   return *std::min_element(corner.begin(), corner.end(), better);
 }
 
-Minimum polish(const Objective& f, Vector start) {
+Minimum polish(const Objective& f, const Vector& start) {
   Minimum best = {start, value_at(f, start, nullptr)};
   for (int round = 0; round < 8; ++round) {
     const double before = best.value;

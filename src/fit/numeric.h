@@ -45,9 +45,9 @@ using Objective = std::function<double(const Vector& at, Vector* gradient)>;
 // that are not finite count as infinite.
 Minimum bfgs(const Objective& f, Vector start, int iterations = 1000);
 // Nelder and Mead's simplex, for objectives with kinks; `step` is the first edge.
-Minimum simplex(const Objective& f, Vector start, double step, int evaluations = 4000);
+Minimum simplex(const Objective& f, const Vector& start, double step, int evaluations = 4000);
 // The two in turn, until neither lowers the value by 1e-13 of itself.
-Minimum polish(const Objective& f, Vector start);
+Minimum polish(const Objective& f, const Vector& start);
 // Golden section in [low, high], to a width of `accuracy`.
 double golden_section(const std::function<double(double)>& f, double low, double high,
                       double accuracy = 1e-10);

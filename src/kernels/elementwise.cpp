@@ -164,9 +164,20 @@ void add_activated_rows(Activation act, float factor, const T* x, int64_t ldx, f
   add_activated_rows<Activation::none>(factor, x, ldx, tile, ldt, rows, n);
 }
 
-template <class T>
+template <Activation kAct, class T>
 void add_bias_rows(const float* tile, int64_t ldt, const float* bias, T* y, int64_t ldy,
                    int64_t rows, int64_t n) {
+  for (int64_t r = 0; r < rows; ++r)
+    for_lanes(n, [&](auto d, int64_t i) HWY_ATTR {
+      auto v = hn::Add(load(d, tile + r * ldt + i), load(d, bias + i));
+      if constexpr (kAct != Activation::none) v = hn::Mul(v, gelu<T, false, kAct>(d, v).share);
+      store(d, v, y + r * ldy + i);
+    });
+}
+
+template <class T>
+void add_bias_rows(Activation act, const float* tile, int64_t ldt, const float* bias, T* y,
+                   int64_t ldy, int64_t rows, int64_t n) {
   float repeated[16];
   if (n < 16 && 16 % n == 0 && ldt == n && ldy == n && rows * n % 16 == 0) {
     for (int64_t i = 0; i < 16; ++i) repeated[i] = bias[i % n];
@@ -174,10 +185,11 @@ void add_bias_rows(const float* tile, int64_t ldt, const float* bias, T* y, int6
     rows = rows * n / 16;
     n = ldt = ldy = 16;
   }
-  for (int64_t r = 0; r < rows; ++r)
-    for_lanes(n, [&](auto d, int64_t i) HWY_ATTR {
-      store(d, hn::Add(load(d, tile + r * ldt + i), load(d, bias + i)), y + r * ldy + i);
-    });
+  if (act == Activation::gelu_tanh)
+    return add_bias_rows<Activation::gelu_tanh>(tile, ldt, bias, y, ldy, rows, n);
+  if (act == Activation::gelu_erf)
+    return add_bias_rows<Activation::gelu_erf>(tile, ldt, bias, y, ldy, rows, n);
+  add_bias_rows<Activation::none>(tile, ldt, bias, y, ldy, rows, n);
 }
 
 // Sums of many rows are sums of the sums of kRows, or their last bits would be lost.

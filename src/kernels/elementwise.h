@@ -17,9 +17,9 @@ struct Elementwise {
   // tile += factor act(x)
   void (*add_activated)(Activation act, float factor, const T* x, int64_t ldx, float* tile,
                         int64_t ldt, int64_t rows, int64_t n);
-  // y = tile + bias
-  void (*add_bias)(const float* tile, int64_t ldt, const float* bias, T* y, int64_t ldy,
-                   int64_t rows, int64_t n);
+  // y = act(tile + bias)
+  void (*add_bias)(Activation act, const float* tile, int64_t ldt, const float* bias, T* y,
+                   int64_t ldy, int64_t rows, int64_t n);
   // sums += the sums of the columns of x
   void (*column_sums)(const T* x, int64_t ldx, int64_t rows, int64_t n, float* sums);
   // sums += the sums of the columns of a * b, of dense rows

@@ -106,8 +106,12 @@ void check_elementwise() {
         });
       }
       std::vector<T> y(x.size());
-      k.add_bias(tile.data(), ld, bias.data(), y.data(), ld, rows, n);
-      each([&](size_t p, size_t i) { near(y[p], static_cast<double>(tile[p] + bias[i])); });
+      for (const Activation act : kAll) {
+        k.add_bias(act, tile.data(), ld, bias.data(), y.data(), ld, rows, n);
+        each([&](size_t p, size_t i) {
+          near(y[p], gelu(act, static_cast<double>(tile[p] + bias[i])));
+        });
+      }
       std::vector<float> sums(static_cast<size_t>(n), 1);
       k.column_sums(x.data(), ld, rows, n, sums.data());
       for (int64_t i = 0; i < n; ++i) {

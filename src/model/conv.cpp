@@ -309,34 +309,34 @@ void products(const Packed<T>& b, int64_t groups, const std::vector<Term<T>>& te
 
 // ---------------------------------------------------------------- forward
 template <class T>
-void forward_chunk(const Geometry& g, Activation act, const Chunk& c, const T* x,
+void forward_chunk(const Geometry& g, const ConvSettings& s, const Chunk& c, const T* x,
                    const Packed<T>& b, const float* bias, T* y) {
   const Elementwise<T> kernels = elementwise<T>();
   const int64_t ld = g.groups * b.k, count = slots(g, c) - g.margin * g.row_slots;
   std::vector<Term<T>> terms;
-  if (!g.margin && act == Activation::none && ld == g.in) {
+  if (!g.margin && s.activation == Activation::none && ld == g.in) {
     terms.push_back({x + (c.image * g.out_height + c.y0) * g.out_width * g.in, 0});
   } else {
     const int64_t size = grid_slots(g, c) * ld;
     T* grid = thread_buffer<T>(Buffer::grid, g.phases() * size);
     for (int64_t phase = 0; phase < g.phases(); ++phase)
       fill_grid<T>(g, c, {x, g.height, g.width, g.in, g.stride, phase / g.stride, phase % g.stride},
-                   act, grid + phase * size, ld);
+                   s.activation, grid + phase * size, ld);
     for (const Tap& tap : g.places)
       terms.push_back(
           {grid + tap.phase * size + (g.front() + tap.shift) * ld, &tap - g.places.data()});
   }
-  products<T>(b, g.groups, terms, ld, count,
-              [&](int64_t group, const Columns& columns, int64_t from, int64_t to, float* tile) {
-                const int64_t channel = group * g.out_group + columns.begin;
-                for_runs(
-                    g, c, from, to,
-                    [&](int64_t at, int64_t image, int64_t row, int64_t column, int64_t n) {
-                      const int64_t pixel = (image * g.out_height + row) * g.out_width + column;
-                      kernels.add_bias(tile + at * columns.count, columns.count, bias + channel,
-                                       y + pixel * g.out + channel, g.out, n, columns.count);
-                    });
-              });
+  products<T>(
+      b, g.groups, terms, ld, count,
+      [&](int64_t group, const Columns& columns, int64_t from, int64_t to, float* tile) {
+        const int64_t channel = group * g.out_group + columns.begin;
+        for_runs(
+            g, c, from, to, [&](int64_t at, int64_t image, int64_t row, int64_t column, int64_t n) {
+              const int64_t pixel = (image * g.out_height + row) * g.out_width + column;
+              kernels.add_bias(s.behind, tile + at * columns.count, columns.count, bias + channel,
+                               y + pixel * g.out + channel, g.out, n, columns.count);
+            });
+      });
 }
 
 template <class T>
@@ -350,8 +350,8 @@ at::Tensor forward(const ConvSettings& s, const at::Tensor& x, const at::Tensor&
       chunks(g, g.phases() * g.groups * b.k * static_cast<int64_t>(sizeof(T)), true);
   at::parallel_for(0, static_cast<int64_t>(all.size()), 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
-      forward_chunk<T>(g, s.activation, all[static_cast<size_t>(i)], data<T>(x), b,
-                       data<float>(bias), mutable_data<T>(y));
+      forward_chunk<T>(g, s, all[static_cast<size_t>(i)], data<T>(x), b, data<float>(bias),
+                       mutable_data<T>(y));
     end_products<T>();
   });
   return y;
@@ -482,7 +482,7 @@ void filter_products(const Geometry& g, const FilterOperands<T>& o, const Finish
 }
 
 // The chunks of a backward pass come in parts whose operands fit this many bytes.
-constexpr int64_t kOperandBytes = int64_t{16} << 20;
+constexpr int64_t kOperandBytes = int64_t{4} << 20;
 
 template <class T>
 ConvGradients backward(const ConvSettings& s, const at::Tensor& d_y, const at::Tensor& x,

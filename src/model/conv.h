@@ -15,12 +15,12 @@ namespace nfscale {
 struct ConvSettings {
   int64_t stride = 1, groups = 1;
   Activation activation = Activation::none;  // applied to x in front of the convolution
+  Activation behind = Activation::none;      // applied to y, in evaluation only
 };
 
-// act(x) * filter + bias: [N, O, ceil(H / stride), ceil(W / stride)], of the type of x. x [N, I, H,
-// W] in channels-last memory; filter [O, k, k, I / groups] contiguous, of the type of x; bias [O]
-// float.
-// `packed` may be pack_filter's, which is made otherwise.
+// behind(act(x) * filter + bias): [N, O, ceil(H / stride), ceil(W / stride)], of the type of x. x
+// [N, I, H, W] in channels-last memory; filter [O, k, k, I / groups] contiguous, of the type of x;
+// bias [O] float. `packed` may be pack_filter's, which is made otherwise.
 at::Tensor conv_forward(const ConvSettings& settings, const at::Tensor& x, const at::Tensor& filter,
                         const at::Tensor& bias, const at::Tensor& packed = {});
 

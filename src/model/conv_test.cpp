@@ -57,12 +57,16 @@ TEST(Conv, EqualsAtensConvolutionAndItsGradients) {
           return t.detach().to(at::TensorOptions(type), false, true,
                                at::MemoryFormat::ChannelsLast);
         };
-        const ConvSettings settings = {c.stride, c.groups, act};
+        const ConvSettings settings = {c.stride, c.groups, act, Activation::none};
         const at::Tensor filter = w.detach().permute({0, 2, 3, 1}).contiguous().to(type);
         const at::Tensor own = conv_forward(settings, last(x), filter, b.detach().to(at::kFloat));
         // bfloat16: operands are exact, the activation and the result are rounded once.
         const double tolerance = type == at::kFloat ? 2e-6 : 6e-3;
         EXPECT_LT(error(own, y.detach()), tolerance) << name(c);
+        const at::Tensor activated =
+            conv_forward({c.stride, c.groups, act, Activation::gelu_tanh}, last(x), filter,
+                         b.detach().to(at::kFloat), pack_filter(filter, c.groups));
+        EXPECT_LT(error(activated, gelu(y.detach(), Numerics::deepmind)), tolerance) << name(c);
         at::Tensor d_filter = at::zeros(filter.sizes());
         const auto sink = [&](int64_t first, int64_t count, float* rows, bool, bool) {
           const int64_t n = filter.numel() / filter.size(0);

@@ -25,8 +25,7 @@ class Forward {
 
   at::Tensor run(at::Tensor x) {
     const Arch& a = m_.arch;
-    x = conv(a.stem[0], x, Activation::none);
-    for (size_t i = 1; i < a.stem.size(); ++i) x = conv(a.stem[i], x, gelu_);
+    x = chain(a.stem, x, Activation::none);
     for (size_t i = 0; i < a.blocks.size(); ++i) x = block(a.blocks[i], i, x);
     x = conv(a.final_conv, x, Activation::none);
     // In the weights' type, which is at least float: logits and loss never are bfloat16.
@@ -67,6 +66,25 @@ class Forward {
     return y;
   }
 
+  // Convolutions with an activation in front of each, `first` in front of the first. Where only the
+  // activated values are needed, in evaluation, each is made by the convolution before it.
+  at::Tensor chain(const std::array<int, 4>& layers, at::Tensor x, Activation first) const {
+    const bool behind = kernels() && !at::GradMode::is_enabled() && !observe_;
+    for (size_t i = 0; i < layers.size(); ++i) {
+      if (!behind) {
+        x = conv(layers[i], x, i ? gelu_ : first);
+        continue;
+      }
+      const auto at = static_cast<size_t>(layers[i]);
+      const Layer& l = m_.arch.layers[at];
+      const bool last = i + 1 == layers.size();
+      x = convolve_activated(
+          x, {l.stride, l.groups, i ? Activation::none : first, last ? Activation::none : gelu_},
+          filters_.of_layer[at], weight(l.name + ".bias"));
+    }
+    return x;
+  }
+
   at::Tensor block(const Block& b, size_t index, const at::Tensor& x) const {
     at::Tensor shortcut = x;
     if (b.projection >= 0 && b.stride == 1) shortcut = conv(b.projection, x, gelu_);
@@ -75,10 +93,7 @@ class Forward {
           conv(b.projection,
                kernels() ? shortcut_pool_by_kernels(x, gelu_) : shortcut_pool(gelu(x, numerics_)),
                Activation::none);
-    at::Tensor h = conv(b.conv1, x, gelu_);
-    h = conv(b.conv2, h, gelu_);
-    h = conv(b.conv2b, h, gelu_);
-    h = conv(b.conv3, h, gelu_);
+    const at::Tensor h = chain({b.conv1, b.conv2, b.conv2b, b.conv3}, x, gelu_);
     const std::string name = b.name + ".attn_last.";
     const SqueezeExcite se = {weight(name + "fc1.weight"), weight(name + "fc1.bias"),
                               weight(name + "fc2.weight"), weight(name + "fc2.bias")};

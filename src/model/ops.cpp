@@ -16,7 +16,6 @@
 #include <ATen/ops/zeros.h>
 
 #include "kernels/elementwise.h"
-#include "model/conv.h"
 #include "model/pool.h"
 #include "model/products.h"
 
@@ -38,16 +37,17 @@ struct Convolve : torch::autograd::Function<Convolve> {
     ctx->saved_data["stride"] = stride;
     ctx->saved_data["groups"] = groups;
     const Filter& f = filters->of_layer[static_cast<size_t>(layer)];
-    return conv_forward({stride, groups, static_cast<Activation>(activation)}, x, f.value, bias,
-                        f.packed);
+    return conv_forward({stride, groups, static_cast<Activation>(activation), Activation::none}, x,
+                        f.value, bias, f.packed);
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const at::Tensor x = ctx->get_saved_variables()[0];
     const auto number = [&](const char* name) { return ctx->saved_data[name].toInt(); };
     auto* filters = reinterpret_cast<Filters*>(number("filters"));
     Filter& f = filters->of_layer[static_cast<size_t>(number("layer"))];
+    attach_gradient(*filters->weights, f);
     const ConvSettings settings = {number("stride"), number("groups"),
-                                   static_cast<Activation>(number("activation"))};
+                                   static_cast<Activation>(number("activation")), Activation::none};
     const ConvGradients d = conv_backward(
         settings, grads[0].contiguous(at::MemoryFormat::ChannelsLast), x, f.value,
         ctx->needs_input_grad(0),
@@ -215,6 +215,12 @@ at::Tensor convolve(const at::Tensor& x, Activation activation, Filters& filters
   return Convolve::apply(x.contiguous(at::MemoryFormat::ChannelsLast), bias, &filters,
                          static_cast<int64_t>(layer), static_cast<int64_t>(activation), stride,
                          groups);
+}
+
+at::Tensor convolve_activated(const at::Tensor& x, const ConvSettings& settings,
+                              const Filter& filter, const at::Tensor& bias) {
+  return conv_forward(settings, x.contiguous(at::MemoryFormat::ChannelsLast), filter.value, bias,
+                      filter.packed);
 }
 
 at::Tensor shortcut_pool_by_kernels(const at::Tensor& x, Activation activation) {

@@ -77,7 +77,8 @@ void bench_convolutions(const BenchOptions& o, KernelBench& bench) {
                      bias = at::randn({layer.out});
     const bool first = layer.in == arch.in_channels;
     const ConvSettings settings = {layer.stride, layer.groups,
-                                   first ? Activation::none : Activation::gelu_tanh};
+                                   first ? Activation::none : Activation::gelu_tanh,
+                                   Activation::none};
     const at::Tensor y = conv_forward(settings, x, w, bias);
     const at::Tensor d_y = last(at::randn(y.sizes()));
     const double flop = 2.0 * static_cast<double>(y.numel() * w.numel() / layer.out);
@@ -131,7 +132,7 @@ void bench_passes(KernelBench& bench) {
     });
   }
   add("bias of a tile", w + 4, [&](int64_t i) {
-    k.add_bias(floats(tile, i), kColumns, row, to(i), kColumns, kRows, kColumns);
+    k.add_bias(Activation::none, floats(tile, i), kColumns, row, to(i), kColumns, kRows, kColumns);
   });
   add("sums of columns", w, [&](int64_t i) {
     k.column_sums(in(x, i), kColumns, kRows, kColumns, sums.data_ptr<float>() + i * kColumns);
