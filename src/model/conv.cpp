@@ -482,7 +482,7 @@ void filter_products(const Geometry& g, const FilterOperands<T>& o, const Finish
 }
 
 // The chunks of a backward pass come in parts whose operands fit this many bytes.
-constexpr int64_t kOperandBytes = int64_t{4} << 20;
+constexpr int64_t kOperandBytes = int64_t{16} << 20;
 
 template <class T>
 ConvGradients backward(const ConvSettings& s, const at::Tensor& d_y, const at::Tensor& x,

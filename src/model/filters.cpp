@@ -98,6 +98,7 @@ Filters make_filters(const Model& model, at::ScalarType compute, bool training) 
     f.numerics = numerics_of(model.arch);
     const at::Tensor& w = model.weights[f.weight];
     f.value = at::empty({w.size(0), w.size(2), w.size(3), w.size(1)}, compute);
+    if (training) f.gradient = at::empty(f.value.sizes(), at::kFloat);
     f.rows.resize(static_cast<size_t>(w.size(0)));
     f.squares.resize(f.rows.size());
     for_rows(
@@ -168,17 +169,14 @@ void filter_rows_backward(const Weights& weights, Filter& f, int64_t first, int6
 
 void begin_gradients(const Weights& weights, Filters& filters) {
   for (const at::Tensor& w : weights) w.mutable_grad() = at::Tensor();
-  for (Filter& f : filters.of_layer) f.gradient = at::Tensor();
+  for (Filter& f : filters.of_layer) {
+    if (!f.gradient.defined()) continue;
+    const at::Tensor &w = weights[f.weight], &gain = weights[f.gain];
+    w.mutable_grad() = f.gradient.view(w.sizes());
+    gain.mutable_grad() = at::empty(gain.sizes(), at::kFloat);
+  }
   filters.summed = false;
   filters.weights = &weights;
-}
-
-void attach_gradient(const Weights& weights, Filter& f) {
-  if (f.gradient.defined()) return;
-  const at::Tensor &w = weights[f.weight], &gain = weights[f.gain];
-  f.gradient = at::empty(f.value.sizes(), at::kFloat);
-  w.mutable_grad() = f.gradient.view(w.sizes());
-  gain.mutable_grad() = at::empty(gain.sizes(), at::kFloat);
 }
 
 void add_gradients(const at::Tensor& loss, Filters& filters, bool last) {

@@ -27,7 +27,7 @@ struct Filter {
   at::Tensor value;   // [O, k, k, I/G], of the activations' type
   at::Tensor packed;  // pack_filter of it, in evaluation
   // float, as many numbers as `value`: the gradient of `value`, in its order, while backward passes
-  // add to it; behind the last of them that of the weight, [O, I/G, k, k].
+  // add to it; behind the last of them that of the weight, [O, I/G, k, k]. Undefined in evaluation.
   at::Tensor gradient;
   std::vector<double> squares;      // by row: of the gradient of the weight
   std::vector<RowStatistics> rows;  // of the weight that `value` was made of
@@ -58,17 +58,14 @@ Numerics numerics_of(const Arch& arch);
 // where the machine lacks what they need, and not with NFSCALE_KERNELS=reference.
 bool uses_kernels(at::ScalarType compute);
 
-// Empty `of_layer` where kernels are not used. For `training`, or for evaluation alone.
+// Empty `of_layer` where kernels are not used. For `training`, with room for gradients, or for
+// evaluation alone.
 Filters make_filters(const Model& model, at::ScalarType compute, bool training);
 
 // Values of the filters [begin, end) of a layer from its weights. `sums` may be those of the only
 // row [begin, end), where they are known.
 void filter_rows_forward(const Weights& weights, Filter& filter, int64_t begin, int64_t end,
                          const Sums* sums = nullptr);
-// Gives a filter and its weights the memory of their gradients, unless they have it. It is given
-// back where the next step begins: activations can have its place.
-void attach_gradient(const Weights& weights, Filter& filter);
-
 // Takes the gradient of the values of `count` filters from `first` on, `rows` [count, k, k, I/G],
 // which it may change: added to what the filter holds where `add`, and turned into the gradients of
 // the weights and the gain where it is the `last`.

@@ -45,7 +45,6 @@ struct Convolve : torch::autograd::Function<Convolve> {
     const auto number = [&](const char* name) { return ctx->saved_data[name].toInt(); };
     auto* filters = reinterpret_cast<Filters*>(number("filters"));
     Filter& f = filters->of_layer[static_cast<size_t>(number("layer"))];
-    attach_gradient(*filters->weights, f);
     const ConvSettings settings = {number("stride"), number("groups"),
                                    static_cast<Activation>(number("activation")), Activation::none};
     const ConvGradients d = conv_backward(
