@@ -71,8 +71,7 @@ Geometry geometry(const ConvSettings& s, const at::Tensor& x, const at::Tensor& 
   Geometry g(filter, s.groups);
   g.batch = x.size(0), g.in = x.size(1), g.height = x.size(2), g.width = x.size(3);
   g.stride = s.stride;
-  NFSCALE_CHECK(g.kernel == 1 ? g.stride == 1 : g.kernel == 3 && g.stride <= 2);
-  NFSCALE_CHECK(g.out_group % 2 == 0 && (g.in_group % 2 == 0 || g.groups == 1));
+  NFSCALE_CHECK(has_convolution(g.in, g.out, g.kernel, g.stride, g.groups));
   g.out_height = (g.height + s.stride - 1) / s.stride;
   g.out_width = (g.width + s.stride - 1) / s.stride;
   g.margin = g.kernel > 1;
@@ -547,6 +546,12 @@ ConvGradients backward(const ConvSettings& s, const at::Tensor& d_y, const at::T
 }
 
 }  // namespace
+
+bool has_convolution(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t groups) {
+  const bool sides = kernel == 1 ? stride == 1 : kernel == 3 && stride <= 2;
+  // Products of bfloat16 take pairs of channels; the grid pads the odd one of an input alone.
+  return sides && out / groups % 2 == 0 && (in / groups % 2 == 0 || (groups == 1 && kernel == 3));
+}
 
 at::Tensor conv_forward(const ConvSettings& s, const at::Tensor& x, const at::Tensor& filter,
                         const at::Tensor& bias, const at::Tensor& packed) {

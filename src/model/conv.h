@@ -12,6 +12,9 @@
 
 namespace nfscale {
 
+// Whether these convolutions have such a layer; ATen's has all.
+bool has_convolution(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t groups);
+
 struct ConvSettings {
   int64_t stride = 1, groups = 1;
   Activation activation = Activation::none;  // applied to x in front of the convolution

@@ -84,6 +84,10 @@ bool uses_kernels(at::ScalarType compute) {
 Filters make_filters(const Model& model, at::ScalarType compute, bool training) {
   Filters filters{.compute = compute, .of_layer = {}};
   if (!uses_kernels(compute) || model.weights[0].scalar_type() != at::kFloat) return filters;
+  for (const Layer& l : model.arch.layers)
+    if (l.kind == Layer::Kind::std_conv &&
+        !has_convolution(l.in, l.out, l.kernel, l.stride, l.groups))
+      return filters;
   std::unordered_map<std::string, size_t> places;
   for (size_t i = 0; i < model.params.size(); ++i) places[model.params[i].name] = i;
   const std::vector<double> factors = input_factors(model.arch);

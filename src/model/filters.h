@@ -13,8 +13,8 @@ enum class Numerics { deepmind, timm };  // which reference program is followed 
 
 // What the standardisation of one row needs again in its backward pass.
 struct RowStatistics {
-  double mean = 0,
-         scale = 0;    // scale: 1 / sqrt(fan_in * variance), with the epsilon of the numerics
+  double mean = 0;
+  double scale = 0;    // 1 / sqrt(fan_in * variance), with the epsilon of the numerics
   double squares = 0;  // sum of w^2
   // deepmind's maximum took the epsilon: no gradient goes through the variance.
   bool constant_scale = false;
@@ -58,8 +58,8 @@ Numerics numerics_of(const Arch& arch);
 // where the machine lacks what they need, and not with NFSCALE_KERNELS=reference.
 bool uses_kernels(at::ScalarType compute);
 
-// Empty `of_layer` where kernels are not used. For `training`, with room for gradients, or for
-// evaluation alone.
+// Empty `of_layer` where kernels are not used, or do not have one of the layers. For `training`,
+// with room for gradients, or for evaluation alone.
 Filters make_filters(const Model& model, at::ScalarType compute, bool training);
 
 // Values of the filters [begin, end) of a layer from its weights. `sums` may be those of the only

@@ -5,6 +5,7 @@
 
 #include <unordered_map>
 
+#include "model/conv.h"
 #include "model/ops.h"
 
 namespace nfscale {
@@ -78,9 +79,10 @@ class Forward {
       const auto at = static_cast<size_t>(layers[i]);
       const Layer& l = m_.arch.layers[at];
       const bool last = i + 1 == layers.size();
-      x = convolve_activated(
-          x, {l.stride, l.groups, i ? Activation::none : first, last ? Activation::none : gelu_},
-          filters_.of_layer[at], weight(l.name + ".bias"));
+      const Filter& f = filters_.of_layer[at];
+      const ConvSettings settings = {l.stride, l.groups, i ? Activation::none : first,
+                                     last ? Activation::none : gelu_};
+      x = conv_forward(settings, x, f.value, weight(l.name + ".bias"), f.packed);
     }
     return x;
   }

@@ -16,6 +16,8 @@
 #include <ATen/ops/zeros.h>
 
 #include "kernels/elementwise.h"
+#include "model/conv.h"
+#include "model/parallel.h"
 #include "model/pool.h"
 #include "model/products.h"
 
@@ -58,29 +60,22 @@ struct Convolve : torch::autograd::Function<Convolve> {
   }
 };
 
-struct Pool : torch::autograd::Function<Pool> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, int64_t activation) {
-    ctx->save_for_backward({x});
-    ctx->saved_data["activation"] = activation;
-    return pool_forward(static_cast<Activation>(activation), x);
-  }
-  static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    const auto act = static_cast<Activation>(ctx->saved_data["activation"].toInt());
-    return {pool_backward(act, grads[0].contiguous(at::MemoryFormat::ChannelsLast),
-                          ctx->get_saved_variables()[0]),
-            at::Tensor()};
-  }
-};
+using PoolForward = at::Tensor (*)(Activation, const at::Tensor& x);
+using PoolBackward = at::Tensor (*)(Activation, const at::Tensor& d_y, const at::Tensor& x);
 
-struct Mean : torch::autograd::Function<Mean> {
+template <PoolForward kForward, PoolBackward kBackward>
+struct Pool : torch::autograd::Function<Pool<kForward, kBackward>> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, int64_t activation) {
     ctx->save_for_backward({x});
     ctx->saved_data["activation"] = activation;
-    return mean_forward(static_cast<Activation>(activation), x);
+    return kForward(static_cast<Activation>(activation), x);
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const auto act = static_cast<Activation>(ctx->saved_data["activation"].toInt());
-    return {mean_backward(act, grads[0], ctx->get_saved_variables()[0]), at::Tensor()};
+    const auto format =
+        grads[0].dim() == 4 ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
+    return {kBackward(act, grads[0].contiguous(format), ctx->get_saved_variables()[0]),
+            at::Tensor()};
   }
 };
 
@@ -93,8 +88,8 @@ struct SqueezeExciteAdd : torch::autograd::Function<SqueezeExciteAdd> {
     at::Tensor pooled = at::zeros({x.size(0), channels}, at::kFloat), out = at::empty_like(x);
     for_type(x, [&]<class T>(T) {
       for_examples(x, [&](int64_t at, int64_t row) {
-        elementwise<T>().column_sums(static_cast<const T*>(x.const_data_ptr()) + at, channels,
-                                     pixels, channels, pooled.data_ptr<float>() + row);
+        elementwise<T>().column_sums(data<T>(x) + at, channels, pixels, channels,
+                                     pooled.data_ptr<float>() + row);
       });
     });
     pooled /= static_cast<double>(pixels);
@@ -103,10 +98,9 @@ struct SqueezeExciteAdd : torch::autograd::Function<SqueezeExciteAdd> {
     const at::Tensor scale = (gate * factor).contiguous();
     for_type(x, [&]<class T>(T) {
       for_examples(x, [&](int64_t at, int64_t row) {
-        elementwise<T>().scale_add(static_cast<const T*>(shortcut.const_data_ptr()) + at,
-                                   static_cast<const T*>(x.const_data_ptr()) + at,
-                                   scale.const_data_ptr<float>() + row,
-                                   static_cast<T*>(out.data_ptr()) + at, pixels, channels);
+        elementwise<T>().scale_add(data<T>(shortcut) + at, data<T>(x) + at,
+                                   scale.const_data_ptr<float>() + row, mutable_data<T>(out) + at,
+                                   pixels, channels);
       });
     });
     ctx->save_for_backward({x, w1, w2, factor, pooled, hidden, gate, scale});
@@ -122,9 +116,8 @@ struct SqueezeExciteAdd : torch::autograd::Function<SqueezeExciteAdd> {
     at::Tensor along = at::zeros({x.size(0), channels}, at::kFloat), d_x = at::empty_like(x);
     for_type(x, [&]<class T>(T) {
       for_examples(x, [&](int64_t at, int64_t row) {
-        elementwise<T>().column_dots(static_cast<const T*>(d_out.const_data_ptr()) + at,
-                                     static_cast<const T*>(x.const_data_ptr()) + at, pixels,
-                                     channels, along.data_ptr<float>() + row);
+        elementwise<T>().column_dots(data<T>(d_out) + at, data<T>(x) + at, pixels, channels,
+                                     along.data_ptr<float>() + row);
       });
     });
     const at::Tensor d_factor = (along * gate).sum_to_size(factor.sizes());
@@ -133,10 +126,9 @@ struct SqueezeExciteAdd : torch::autograd::Function<SqueezeExciteAdd> {
     const at::Tensor shift = at::mm(d_z1, w1.flatten(1)).div_(static_cast<double>(pixels));
     for_type(x, [&]<class T>(T) {
       for_examples(x, [&](int64_t at, int64_t row) {
-        elementwise<T>().scale_shift(static_cast<const T*>(d_out.const_data_ptr()) + at,
-                                     scale.const_data_ptr<float>() + row,
-                                     shift.const_data_ptr<float>() + row,
-                                     static_cast<T*>(d_x.data_ptr()) + at, pixels, channels);
+        elementwise<T>().scale_shift(data<T>(d_out) + at, scale.const_data_ptr<float>() + row,
+                                     shift.const_data_ptr<float>() + row, mutable_data<T>(d_x) + at,
+                                     pixels, channels);
       });
     });
     return {d_out,
@@ -216,20 +208,14 @@ at::Tensor convolve(const at::Tensor& x, Activation activation, Filters& filters
                          groups);
 }
 
-at::Tensor convolve_activated(const at::Tensor& x, const ConvSettings& settings,
-                              const Filter& filter, const at::Tensor& bias) {
-  return conv_forward(settings, x.contiguous(at::MemoryFormat::ChannelsLast), filter.value, bias,
-                      filter.packed);
-}
-
 at::Tensor shortcut_pool_by_kernels(const at::Tensor& x, Activation activation) {
-  return Pool::apply(x.contiguous(at::MemoryFormat::ChannelsLast),
-                     static_cast<int64_t>(activation));
+  return Pool<pool_forward, pool_backward>::apply(x.contiguous(at::MemoryFormat::ChannelsLast),
+                                                  static_cast<int64_t>(activation));
 }
 
 at::Tensor mean_by_kernels(const at::Tensor& x, Activation activation) {
-  return Mean::apply(x.contiguous(at::MemoryFormat::ChannelsLast),
-                     static_cast<int64_t>(activation));
+  return Pool<mean_forward, mean_backward>::apply(x.contiguous(at::MemoryFormat::ChannelsLast),
+                                                  static_cast<int64_t>(activation));
 }
 
 SqueezeExciteResult squeeze_excite_add_by_kernels(const at::Tensor& shortcut, const at::Tensor& x,

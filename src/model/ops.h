@@ -9,7 +9,6 @@
 #include <cstdint>
 
 #include "kernels/types.h"
-#include "model/conv.h"
 #include "model/filters.h"
 
 namespace nfscale {
@@ -49,10 +48,6 @@ SqueezeExciteResult squeeze_excite_add(const at::Tensor& shortcut, const at::Ten
 // of the filter goes into filters.of_layer[layer].
 at::Tensor convolve(const at::Tensor& x, Activation activation, Filters& filters, size_t layer,
                     const at::Tensor& bias, int64_t stride, int64_t groups);
-
-// In evaluation: gelu(conv_same(x)), for a chain of convolutions.
-at::Tensor convolve_activated(const at::Tensor& x, const ConvSettings& settings,
-                              const Filter& filter, const at::Tensor& bias);
 
 // shortcut_pool(gelu(x)), of which only x is kept.
 at::Tensor shortcut_pool_by_kernels(const at::Tensor& x, Activation activation);

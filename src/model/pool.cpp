@@ -5,6 +5,7 @@
 #include <ATen/ops/zeros.h>
 
 #include "kernels/elementwise.h"
+#include "model/parallel.h"
 #include "model/products.h"
 
 namespace nfscale {

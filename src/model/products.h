@@ -36,16 +36,6 @@ void for_type(const at::Tensor& x, const Work& work) {
     work(Bf16{});
 }
 
-// Examples in parallel: work(first number of the example in x [N, C, H, W], its row in [N, C]).
-template <class Work>
-void for_examples(const at::Tensor& x, const Work& work) {
-  const int64_t size = x.numel() / x.size(0);
-  at::parallel_for(0, x.size(0), std::max<int64_t>(1, 16384 / size),
-                   [&](int64_t begin, int64_t end) {
-                     for (int64_t n = begin; n < end; ++n) work(n * size, n * x.size(1));
-                   });
-}
-
 // Products of bfloat16 read pairs of rows of b beside each other.
 template <class T>
 constexpr int64_t kPair = std::is_same_v<T, Bf16> ? 2 : 1;

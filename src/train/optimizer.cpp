@@ -80,10 +80,11 @@ Optimizer::Optimizer(std::vector<Param> params, const std::vector<at::Tensor>& w
   for (const at::Tensor& w : weights) momentum.push_back(at::zeros_like(w.detach()));
   for (size_t k = 0; k < params_.size(); ++k) {
     const int64_t units = units_of(weights[k], settings_.agc_rule), n = weights[k].numel() / units;
-    const int64_t step = std::max<int64_t>(1, kPiece / n);
+    // A row stays whole, however long: its filter is made of all of it.
+    const int64_t step = std::max<int64_t>(1, kPiece / n), length = units > 1 ? n : kPiece;
     for (int64_t u = 0; u < units; u += step)
-      for (int64_t from = 0; from < n; from += kPiece)
-        pieces_.push_back({k, u, std::min(u + step, units), from, std::min(n, from + kPiece)});
+      for (int64_t from = 0; from < n; from += length)
+        pieces_.push_back({k, u, std::min(u + step, units), from, std::min(n, from + length)});
   }
   clipped_.assign(params_.size(), settings_.agc > 0);
   for (const std::string& pattern : settings_.agc_exclude) {

@@ -93,6 +93,27 @@ TEST(Optimizer, ClipNormBoundsTheWholeGradientAfterAdaptiveClipping) {
   EXPECT_NEAR(std::hypot((a - 1).norm().item<double>(), (b - 1).norm().item<double>()), 0.5, 1e-6);
 }
 
+// A row that is longer than what a thread takes at a time is not cut: its filter needs all of it.
+TEST(Optimizer, AFilterOfALongRowIsMadeOfTheWholeRow) {
+  at::manual_seed(0);
+  const std::vector<int64_t> shape = {2, 40000, 1, 1};
+  const Weights weights = {at::randn(shape).requires_grad_(), at::ones({2, 1, 1, 1})};
+  Filters filters;
+  Filter& f = filters.of_layer.emplace_back();
+  f.weight = 0, f.gain = 1;
+  f.value = at::zeros({2, 1, 1, 40000});
+  f.rows.resize(2), f.squares.resize(2);
+  weights[0].mutable_grad() = at::randn(shape);
+  Optimizer optimizer({{"a.weight", shape, Layer::Kind::std_conv, 40000},
+                       {"a.gain", {2, 1, 1, 1}, Layer::Kind::std_conv, 1}},
+                      weights, {});
+  optimizer.clip(weights, filters);
+  optimizer.step(weights, filters, 0.1, {}, 0);
+  const at::Tensor made = f.value.clone();
+  filter_rows_forward(weights, f, 0, 2);
+  EXPECT_TRUE(made.equal(f.value));
+}
+
 TEST(Optimizer, APatternThatFitsNothingIsRefused) {
   const at::Tensor w = at::ones({4}).requires_grad_();
   EXPECT_THROW(

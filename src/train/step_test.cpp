@@ -62,6 +62,21 @@ TEST(Step, KernelsTrainAsTheReferenceDoes) {
   }
 }
 
+// Layers that the kernels do not have are not refused: the whole model runs without them.
+TEST(Step, AModelThatTheKernelsDoNotHaveTrainsWithoutThem) {
+  Config config;
+  set_key(config, "model.name", "nfnet_n0", "test");
+  config.model.stem = {3, 5, 7, 9};
+  resolve(config);
+  Model model = make_model(make_arch(config.model, 10));
+  init_weights(model, 3);
+  Filters filters = make_filters(model, at::kFloat, true);
+  EXPECT_TRUE(filters.of_layer.empty());
+  Toy t = toy(4);
+  Optimizer optimizer(model.params, model.weights, optimizer_settings(config.optim));
+  EXPECT_TRUE(train_step(model, filters, optimizer, {}, t.batch, {{}, 4, 0}, 0.1, 0).finite);
+}
+
 // The last, smaller group must not be divided by the size of a full one.
 TEST(Step, MicroBatchesOfAnySizeGiveTheSameGradient) {
   std::vector<at::Tensor> whole;
