@@ -1,6 +1,7 @@
 #include "kernels/elementwise.h"
 
 #include <algorithm>
+#include <array>
 #include <type_traits>
 #include <utility>
 
@@ -15,34 +16,6 @@
 HWY_BEFORE_NAMESPACE();
 namespace nfscale::HWY_NAMESPACE {
 
-// exp and 1 / x to the accuracy that the type of the activations can hold.
-template <class T, class D>
-HWY_INLINE hn::Vec<D> exponential(D d, hn::Vec<D> x) {
-  if constexpr (std::is_same_v<T, float>) {
-    return hn::Exp(d, x);
-  } else {
-    // 2^(k + f) with |f| <= 1/2, for |x| <= 87; relative error 4e-6. Adding 1.5 * 2^23 leaves k in
-    // the last bits.
-    const auto t = hn::Mul(x, hn::Set(d, 1.44269504f)), magic = hn::Set(d, 12582912.0f);
-    const auto shifted = hn::Add(t, magic);
-    const auto f = hn::Sub(t, hn::Sub(shifted, magic));
-    auto p = hn::Set(d, 9.6181291e-3f);
-    p = hn::MulAdd(p, f, hn::Set(d, 5.5504109e-2f));
-    p = hn::MulAdd(p, f, hn::Set(d, 2.4022651e-1f));
-    p = hn::MulAdd(p, f, hn::Set(d, 6.9314718e-1f));
-    p = hn::MulAdd(p, f, hn::Set(d, 1.0f));
-    const hn::RebindToSigned<D> di;
-    return hn::BitCast(d, hn::Add(hn::BitCast(di, p), hn::ShiftLeft<23>(hn::BitCast(di, shifted))));
-  }
-}
-template <class T, class D>
-HWY_INLINE hn::Vec<D> reciprocal(D d, hn::Vec<D> x) {
-  if constexpr (std::is_same_v<T, float>)
-    return hn::Div(hn::Set(d, 1.0f), x);
-  else
-    return hn::ApproximateReciprocal(x);
-}
-
 // What an activation and its slope are made of: y = x * share.
 template <class D>
 struct Gelu {
@@ -50,7 +23,7 @@ struct Gelu {
 };
 
 // 0.5 (1 + tanh(u / 2)) = 1 / (1 + exp(-u)), u = 2 sqrt(2 / pi) (x + 0.044715 x^3).
-template <class T, bool kSlope, class D>
+template <bool kSlope, class D>
 HWY_INLINE Gelu<D> gelu_tanh(D d, hn::Vec<D> x) {
   // Beyond 10 the share is 0 or 1 in float; unbounded, the slope would multiply 0 with infinity,
   // and the exponential leave the range that it is made for.
@@ -58,8 +31,8 @@ HWY_INLINE Gelu<D> gelu_tanh(D d, hn::Vec<D> x) {
   const auto squared = hn::Mul(c, c);
   const auto a = hn::Set(d, 1.5957691216f), b = hn::Set(d, 0.0713548163f);
   const auto u = hn::Mul(c, hn::MulAdd(squared, b, a));
-  const auto e = exponential<T>(d, hn::Neg(u));
-  const auto share = reciprocal<T>(d, hn::Add(hn::Set(d, 1.0f), e));
+  const auto e = hn::Exp(d, hn::Neg(u)), one = hn::Set(d, 1.0f);
+  const auto share = hn::Div(one, hn::Add(one, e));
   if constexpr (!kSlope) return {share, share};
   const auto rise = hn::MulAdd(squared, hn::Set(d, 3 * 0.0713548163f), a);
   // e share is 1 - share without its cancellation.
@@ -69,39 +42,86 @@ HWY_INLINE Gelu<D> gelu_tanh(D d, hn::Vec<D> x) {
 
 // The normal distribution function by Abramowitz and Stegun 7.1.26, absolute error 1.5e-7 / 2; its
 // exponential is that of the density too.
-template <class T, bool kSlope, class D>
+template <bool kSlope, class D>
 HWY_INLINE Gelu<D> gelu_erf(D d, hn::Vec<D> x) {
   // Beyond 12 the bell is 0 in float.
   const auto z = hn::Mul(hn::Min(hn::Abs(x), hn::Set(d, 12.0f)), hn::Set(d, 0.70710678f));
-  const auto bell = exponential<T>(d, hn::Neg(hn::Mul(z, z)));
-  const auto t = reciprocal<T>(d, hn::MulAdd(z, hn::Set(d, 0.3275911f), hn::Set(d, 1.0f)));
+  const auto bell = hn::Exp(d, hn::Neg(hn::Mul(z, z))), one = hn::Set(d, 1.0f);
+  const auto t = hn::Div(one, hn::MulAdd(z, hn::Set(d, 0.3275911f), one));
   auto p = hn::Set(d, 0.5f * 1.061405429f);
   p = hn::MulAdd(p, t, hn::Set(d, 0.5f * -1.453152027f));
   p = hn::MulAdd(p, t, hn::Set(d, 0.5f * 1.421413741f));
   p = hn::MulAdd(p, t, hn::Set(d, 0.5f * -0.284496736f));
   p = hn::MulAdd(p, t, hn::Set(d, 0.5f * 0.254829592f));
   const auto tail = hn::Mul(hn::Mul(p, t), bell);
-  const auto share = hn::IfThenElse(hn::Gt(x, hn::Zero(d)), hn::Sub(hn::Set(d, 1.0f), tail), tail);
+  const auto share = hn::IfThenElse(hn::Gt(x, hn::Zero(d)), hn::Sub(one, tail), tail);
   if constexpr (!kSlope) return {share, share};
   const auto c = hn::CopySign(z, x);  // sqrt(2 pi) of the density cancels sqrt(2) of z
   return {share, hn::MulAdd(hn::Mul(c, hn::Set(d, 0.56418958f)), bell, share)};
 }
 
+// For bfloat16 both forms are 1 / (1 + 2^q(x)) with an odd polynomial q = c0 x + c1 x^3 + ... For
+// tanh that is its definition; for erf q is fitted to log2((1 - Phi(x)) / Phi(x)), which leaves
+// errors of 1e-4 in the activation and 3e-4 in its slope: bfloat16 rounds to 2e-3 of a number.
+template <Activation kAct>
+constexpr std::array<float, 4> kOdds = {-2.29919533f, -0.108436589f, 1.30151615e-3f,
+                                        -9.22708636e-6f};
+template <>
+constexpr std::array<float, 2> kOdds<Activation::gelu_tanh> = {-2.302208198f, -0.1029432407f};
+
+// 2^t for |t| < 127, relative error 7e-5. Adding 1.5 * 2^23 leaves the nearest whole number in the
+// last bits.
+template <class D>
+HWY_INLINE hn::Vec<D> power_of_two(D d, hn::Vec<D> t) {
+  const auto magic = hn::Set(d, 12582912.0f), shifted = hn::Add(t, magic);
+  const auto f = hn::Sub(t, hn::Sub(shifted, magic));
+  auto p = hn::MulAdd(hn::Set(d, 0.0551716703f), f, hn::Set(d, 0.242611125f));
+  p = hn::MulAdd(p, f, hn::Set(d, 0.693260985f));
+  p = hn::MulAdd(p, f, hn::Set(d, 0.999928073f));
+  const hn::RebindToSigned<D> di;
+  return hn::BitCast(d, hn::Add(hn::BitCast(di, p), hn::ShiftLeft<23>(hn::BitCast(di, shifted))));
+}
+
+template <bool kSlope, Activation kAct, class D>
+HWY_INLINE Gelu<D> gelu_by_odds(D d, hn::Vec<D> x) {
+  constexpr auto& c = kOdds<kAct>;
+  constexpr size_t n = c.size();
+  // 2^q leaves the range of float soon behind 10.
+  const auto near = hn::Min(hn::Max(x, hn::Set(d, -10.0f)), hn::Set(d, 10.0f));
+  const auto squared = hn::Mul(near, near);
+  auto q = hn::Set(d, c[n - 1]);
+  for (size_t k = n - 1; k-- > 0;) q = hn::MulAdd(q, squared, hn::Set(d, c[k]));
+  const auto e = power_of_two(d, hn::Mul(q, near));
+  const auto share = hn::ApproximateReciprocal(hn::Add(hn::Set(d, 1.0f), e));
+  if constexpr (!kSlope) return {share, share};
+  constexpr auto fall = [](size_t k) {
+    return -0.69314718f * static_cast<float>(2 * k + 1) * c[k];
+  };
+  auto rise = hn::Set(d, fall(n - 1));
+  for (size_t k = n - 1; k-- > 0;) rise = hn::MulAdd(rise, squared, hn::Set(d, fall(k)));
+  // e share is 1 - share without its cancellation.
+  const auto bend = hn::Mul(hn::Mul(near, rise), hn::Mul(e, share));
+  return {share, hn::MulAdd(bend, share, share)};
+}
+
+// The accuracy is what the type of the activations can hold.
 template <class T, bool kSlope, Activation kAct, class D>
 HWY_INLINE Gelu<D> gelu(D d, hn::Vec<D> x) {
-  if constexpr (kAct == Activation::gelu_tanh)
-    return gelu_tanh<T, kSlope>(d, x);
+  if constexpr (std::is_same_v<T, Bf16>)
+    return gelu_by_odds<kSlope, kAct>(d, x);
+  else if constexpr (kAct == Activation::gelu_tanh)
+    return gelu_tanh<kSlope>(d, x);
   else
-    return gelu_erf<T, kSlope>(d, x);
+    return gelu_erf<kSlope>(d, x);
 }
 
 template <Activation kAct, class T>
 void gelu_rows(const T* x, int64_t ldx, T* y, int64_t ldy, int64_t rows, int64_t n) {
-  for (int64_t r = 0; r < rows; ++r)
-    for_lanes(n, [&](auto d, int64_t i) HWY_ATTR {
-      const auto v = load(d, x + r * ldx + i);
-      store(d, hn::Mul(v, gelu<T, false, kAct>(d, v).share), y + r * ldy + i);
-    });
+  const Stream<T> in(x, n, ldx);
+  write_rows(rows, n, y, ldy, [&](auto d, int64_t r, int64_t i) HWY_ATTR {
+    const auto v = in.at(d, r, i);
+    return hn::Mul(v, gelu<T, false, kAct>(d, v).share);
+  });
 }
 
 template <class T>
@@ -121,12 +141,10 @@ void activate_rows(Activation act, const T* x, int64_t ldx, T* y, int64_t ldy, i
 template <Activation kAct, class T>
 void gelu_backward_rows(const float* g, int64_t ldg, const T* x, int64_t ldx, T* out, int64_t ldo,
                         int64_t rows, int64_t n) {
-  for (int64_t r = 0; r < rows; ++r)
-    for_lanes(n, [&](auto d, int64_t i) HWY_ATTR {
-      const auto v = load(d, x + r * ldx + i);
-      const auto slope = gelu<T, true, kAct>(d, v).slope;
-      store(d, hn::Mul(slope, load(d, g + r * ldg + i)), out + r * ldo + i);
-    });
+  const Stream<T> in(x, n, ldx);
+  write_rows(rows, n, out, ldo, [&](auto d, int64_t r, int64_t i) HWY_ATTR {
+    return hn::Mul(gelu<T, true, kAct>(d, in.at(d, r, i)).slope, load(d, g + r * ldg + i));
+  });
 }
 
 template <class T>
@@ -137,17 +155,17 @@ void activate_backward_rows(Activation act, const float* g, int64_t ldg, const T
     return gelu_backward_rows<Activation::gelu_tanh>(g, ldg, x, ldx, out, ldo, rows, n);
   if (act == Activation::gelu_erf)
     return gelu_backward_rows<Activation::gelu_erf>(g, ldg, x, ldx, out, ldo, rows, n);
-  for (int64_t r = 0; r < rows; ++r)
-    for_lanes(n, [&](auto d, int64_t i)
-                     HWY_ATTR { store(d, load(d, g + r * ldg + i), out + r * ldo + i); });
+  write_rows(rows, n, out, ldo,
+             [&](auto d, int64_t r, int64_t i) HWY_ATTR { return load(d, g + r * ldg + i); });
 }
 
 template <Activation kAct, class T>
 void add_activated_rows(float factor, const T* x, int64_t ldx, float* tile, int64_t ldt,
                         int64_t rows, int64_t n) {
+  const Stream<T> in(x, n, ldx);
   for (int64_t r = 0; r < rows; ++r)
     for_lanes(n, [&](auto d, int64_t i) HWY_ATTR {
-      auto v = load(d, x + r * ldx + i);
+      auto v = in.at(d, r, i);
       if constexpr (kAct != Activation::none) v = hn::Mul(v, gelu<T, false, kAct>(d, v).share);
       float* to = tile + r * ldt + i;
       store(d, hn::MulAdd(hn::Set(d, factor), v, load(d, to)), to);
@@ -167,12 +185,11 @@ void add_activated_rows(Activation act, float factor, const T* x, int64_t ldx, f
 template <Activation kAct, class T>
 void add_bias_rows(const float* tile, int64_t ldt, const float* bias, T* y, int64_t ldy,
                    int64_t rows, int64_t n) {
-  for (int64_t r = 0; r < rows; ++r)
-    for_lanes(n, [&](auto d, int64_t i) HWY_ATTR {
-      auto v = hn::Add(load(d, tile + r * ldt + i), load(d, bias + i));
-      if constexpr (kAct != Activation::none) v = hn::Mul(v, gelu<T, false, kAct>(d, v).share);
-      store(d, v, y + r * ldy + i);
-    });
+  write_rows(rows, n, y, ldy, [&](auto d, int64_t r, int64_t i) HWY_ATTR {
+    auto v = hn::Add(load(d, tile + r * ldt + i), load(d, bias + i));
+    if constexpr (kAct != Activation::none) v = hn::Mul(v, gelu<T, false, kAct>(d, v).share);
+    return v;
+  });
 }
 
 template <class T>
@@ -220,22 +237,19 @@ void column_dots_rows(const T* a, const T* b, int64_t rows, int64_t n, float* su
 template <class T>
 void scale_add_rows(const T* shortcut, const T* x, const float* factor, T* out, int64_t rows,
                     int64_t n) {
-  for (int64_t r = 0; r < rows; ++r)
-    for_lanes(n, [&](auto d, int64_t i) HWY_ATTR {
-      store(d,
-            hn::MulAdd(load(d, x + r * n + i), load(d, factor + i), load(d, shortcut + r * n + i)),
-            out + r * n + i);
-    });
+  const Stream<T> in(x, n, n), beside(shortcut, n, n);
+  write_rows(rows, n, out, n, [&](auto d, int64_t r, int64_t i) HWY_ATTR {
+    return hn::MulAdd(in.at(d, r, i), load(d, factor + i), beside.at(d, r, i));
+  });
 }
 
 template <class T>
 void scale_shift_rows(const T* x, const float* factor, const float* shift, T* out, int64_t rows,
                       int64_t n) {
-  for (int64_t r = 0; r < rows; ++r)
-    for_lanes(n, [&](auto d, int64_t i) HWY_ATTR {
-      store(d, hn::MulAdd(load(d, x + r * n + i), load(d, factor + i), load(d, shift + i)),
-            out + r * n + i);
-    });
+  const Stream<T> in(x, n, n);
+  write_rows(rows, n, out, n, [&](auto d, int64_t r, int64_t i) HWY_ATTR {
+    return hn::MulAdd(in.at(d, r, i), load(d, factor + i), load(d, shift + i));
+  });
 }
 
 template <class T>
