@@ -1,6 +1,8 @@
 #include "model/filters.h"
 
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/mm.h>
 
 #include <cmath>
 #include <cstdlib>
@@ -81,8 +83,34 @@ bool uses_kernels(at::ScalarType compute) {
   return !reference && has_products(compute);
 }
 
+namespace {
+
+// The weights of squeeze-excite, of which no side is 1: then clipping takes them row by row.
+std::vector<DenseGradient> dense_gradients(const Model& model) {
+  std::vector<DenseGradient> all(model.params.size());
+  for (size_t i = 0; i < all.size(); ++i) {
+    const at::Tensor& w = model.weights[i];
+    const std::string& name = model.params[i].name;
+    if (!name.ends_with(".attn_last.fc1.weight") && !name.ends_with(".attn_last.fc2.weight"))
+      continue;
+    const int64_t n = w.size(1);
+    if (w.size(0) == 1 || n == 1) continue;
+    all[i].weight_squares.resize(static_cast<size_t>(w.size(0)));
+    at::parallel_for(0, w.size(0), std::max<int64_t>(1, 16384 / n),
+                     [&](int64_t begin, int64_t end) {
+                       for (int64_t r = begin; r < end; ++r)
+                         all[i].weight_squares[static_cast<size_t>(r)] =
+                             rows<float>().sums(w.const_data_ptr<float>() + r * n, n).squares;
+                     });
+  }
+  return all;
+}
+
+}  // namespace
+
 Filters make_filters(const Model& model, at::ScalarType compute, bool training) {
-  Filters filters{.compute = compute, .of_layer = {}};
+  Filters filters;
+  filters.compute = compute;
   if (!uses_kernels(compute) || model.weights[0].scalar_type() != at::kFloat) return filters;
   for (const Layer& l : model.arch.layers)
     if (l.kind == Layer::Kind::std_conv &&
@@ -107,8 +135,12 @@ Filters make_filters(const Model& model, at::ScalarType compute, bool training) 
     f.squares.resize(f.rows.size());
     for_rows(
         f, [&](int64_t begin, int64_t end) { filter_rows_forward(model.weights, f, begin, end); });
-    if (!training) f.packed = pack_filter(f.value, layer.groups);
+    if (training) continue;
+    f.packed = pack_filter(f.value, layer.groups);
+    // From here on `value` stands for its shape.
+    f.value = at::empty({1}, compute).expand(f.value.sizes());
   }
+  if (training && has_products(at::kFloat)) filters.dense = dense_gradients(model);
   return filters;
 }
 
@@ -171,7 +203,37 @@ void filter_rows_backward(const Weights& weights, Filter& f, int64_t first, int6
   }
 }
 
+void add_dense_gradient(DenseGradient& g, const at::Tensor& d_y, const at::Tensor& x) {
+  const at::Tensor columns = d_y.t().contiguous();
+  g.d_y = g.d_y.defined() ? at::cat({g.d_y, columns}, 1) : columns;
+  g.x = g.x.defined() ? at::cat({g.x, x}, 0) : x.contiguous();
+}
+
+const float* dense_gradient_rows(const DenseGradient& g, int64_t first, int64_t count) {
+  constexpr int64_t kColumns = 256;
+  const int64_t examples = g.x.size(0), n = g.x.size(1);
+  float* out = row_buffer(count * n);
+  for (int64_t c = 0; c < n; c += kColumns)
+    product<float>(count, std::min(kColumns, n - c), examples,
+                   g.d_y.const_data_ptr<float>() + first * examples, examples,
+                   g.x.const_data_ptr<float>() + c, n, out + c, n, false);
+  end_products<float>();
+  return out;
+}
+
+std::vector<at::Tensor> gradients(const Weights& weights, const Filters& filters) {
+  std::vector<at::Tensor> all;
+  for (const at::Tensor& w : weights) {
+    const size_t i = all.size();
+    const bool factors = i < filters.dense.size() && filters.dense[i].d_y.defined();
+    all.push_back(factors ? at::mm(filters.dense[i].d_y, filters.dense[i].x).view(w.sizes())
+                          : w.grad());
+  }
+  return all;
+}
+
 void begin_gradients(const Weights& weights, Filters& filters) {
+  for (DenseGradient& g : filters.dense) g.d_y = g.x = at::Tensor();
   for (const at::Tensor& w : weights) w.mutable_grad() = at::Tensor();
   for (Filter& f : filters.of_layer) {
     if (!f.gradient.defined()) continue;

@@ -24,7 +24,7 @@ struct Filter {
   size_t weight = 0, gain = 0;  // places in Model::weights
   double factor = 1;            // of the activation in front
   Numerics numerics = Numerics::deepmind;
-  at::Tensor value;   // [O, k, k, I/G], of the activations' type
+  at::Tensor value;   // [O, k, k, I/G], of the activations' type; in evaluation only its shape
   at::Tensor packed;  // pack_filter of it, in evaluation
   // float, as many numbers as `value`: the gradient of `value`, in its order, while backward passes
   // add to it; behind the last of them that of the weight, [O, I/G, k, k]. Undefined in evaluation.
@@ -35,11 +35,21 @@ struct Filter {
 
 using Weights = std::vector<at::Tensor>;  // Model::weights
 
+// The gradient d_y x of the weight [O, I] of a fully connected layer, as its factors: with fewer
+// examples than channels they are smaller than it, and whoever reads it multiplies a few rows at a
+// time in the cache.
+struct DenseGradient {
+  at::Tensor d_y, x;                   // [O, N], [N, I], float; undefined before a backward pass
+  std::vector<double> weight_squares;  // by row of the weight; empty: autograd has the gradient
+};
+
 struct Filters {
   at::ScalarType compute = at::kFloat;  // of the activations
   // By layer of the architecture; `value` is undefined where a layer is no convolution. Empty: the
   // forward pass is the composition of ATen's operations, with autograd through standardisation.
   std::vector<Filter> of_layer;
+  // Parallel to Model::weights: those of squeeze-excite; empty in evaluation.
+  std::vector<DenseGradient> dense;
   bool summed = false;  // gradients hold the sum of earlier backward passes, to be added to
   const Weights* weights = nullptr;  // which begin_gradients was given
   bool last = false;                 // this backward pass is the last of a step
@@ -72,9 +82,18 @@ void filter_rows_forward(const Weights& weights, Filter& filter, int64_t begin, 
 void filter_rows_backward(const Weights& weights, Filter& filter, int64_t first, int64_t count,
                           float* rows, bool add, bool last);
 
+// More examples: d_y [N, O], x [N, I].
+void add_dense_gradient(DenseGradient& gradient, const at::Tensor& d_y, const at::Tensor& x);
+// Its rows [first, first + count), in a buffer of this thread.
+const float* dense_gradient_rows(const DenseGradient& gradient, int64_t first, int64_t count);
+
 // The gradients of a step: begin_gradients, then add_gradients for each of its parts. Behind the
-// last one the weights have theirs.
+// last one the weights have theirs, but for those that are kept as factors.
 void begin_gradients(const Weights& weights, Filters& filters);
 void add_gradients(const at::Tensor& loss, Filters& filters, bool last = true);
+
+// The gradients of all weights, undefined where there is none. Those kept as factors are multiplied
+// out.
+std::vector<at::Tensor> gradients(const Weights& weights, const Filters& filters);
 
 }  // namespace nfscale

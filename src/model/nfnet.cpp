@@ -46,6 +46,12 @@ class Forward {
 
   const at::Tensor& weight(const std::string& name) const { return m_.weights[by_name_.at(name)]; }
 
+  DenseGradient* dense_gradient(const std::string& name) const {
+    const size_t i = by_name_.at(name);
+    if (filters_.dense.empty() || filters_.dense[i].weight_squares.empty()) return nullptr;
+    return &filters_.dense[i];
+  }
+
   void seen(const std::string& name, const at::Tensor& value) const {
     if (observe_) observe_(name, value);
   }
@@ -97,8 +103,10 @@ class Forward {
                Activation::none);
     const at::Tensor h = chain({b.conv1, b.conv2, b.conv2b, b.conv3}, x, gelu_);
     const std::string name = b.name + ".attn_last.";
-    const SqueezeExcite se = {weight(name + "fc1.weight"), weight(name + "fc1.bias"),
-                              weight(name + "fc2.weight"), weight(name + "fc2.bias")};
+    const SqueezeExcite se = {
+        weight(name + "fc1.weight"),         weight(name + "fc1.bias"),
+        weight(name + "fc2.weight"),         weight(name + "fc2.bias"),
+        dense_gradient(name + "fc1.weight"), dense_gradient(name + "fc2.weight")};
     // The gate's factor 2, alpha, the skip gain and the mask are one number for an example.
     const at::Tensor& gain = weight(b.name + ".skipinit_gain");
     at::Tensor factor = gain * (2 * m_.arch.alpha);

@@ -82,8 +82,8 @@ struct Pool : torch::autograd::Function<Pool<kForward, kBackward>> {
 struct SqueezeExciteAdd : torch::autograd::Function<SqueezeExciteAdd> {
   static variable_list forward(AutogradContext* ctx, const at::Tensor& shortcut,
                                const at::Tensor& x, const at::Tensor& w1, const at::Tensor& b1,
-                               const at::Tensor& w2, const at::Tensor& b2,
-                               const at::Tensor& factor) {
+                               const at::Tensor& w2, const at::Tensor& b2, const at::Tensor& factor,
+                               DenseGradient* d_w1, DenseGradient* d_w2) {
     const int64_t channels = x.size(1), pixels = x.size(2) * x.size(3);
     at::Tensor pooled = at::zeros({x.size(0), channels}, at::kFloat), out = at::empty_like(x);
     for_type(x, [&]<class T>(T) {
@@ -104,6 +104,9 @@ struct SqueezeExciteAdd : torch::autograd::Function<SqueezeExciteAdd> {
       });
     });
     ctx->save_for_backward({x, w1, w2, factor, pooled, hidden, gate, scale});
+    // Like the filters, they outlive the graph of a step.
+    ctx->saved_data["d_w1"] = reinterpret_cast<int64_t>(d_w1);
+    ctx->saved_data["d_w2"] = reinterpret_cast<int64_t>(d_w2);
     ctx->mark_non_differentiable({gate});
     return {out, gate};
   }
@@ -131,13 +134,22 @@ struct SqueezeExciteAdd : torch::autograd::Function<SqueezeExciteAdd> {
                                      pixels, channels);
       });
     });
+    const auto weight_gradient = [&](const char* place, const at::Tensor& d_y, const at::Tensor& in,
+                                     const at::Tensor& w) {
+      auto* factors = reinterpret_cast<DenseGradient*>(ctx->saved_data[place].toInt());
+      if (!factors) return at::mm(d_y.t(), in).view(w.sizes());
+      add_dense_gradient(*factors, d_y, in);
+      return at::Tensor();
+    };
     return {d_out,
             d_x,
-            at::mm(d_z1.t(), pooled).view(w1.sizes()),
+            weight_gradient("d_w1", d_z1, pooled, w1),
             d_z1.sum(0),
-            at::mm(d_z2.t(), hidden).view(w2.sizes()),
+            weight_gradient("d_w2", d_z2, hidden, w2),
             d_z2.sum(0),
-            d_factor};
+            d_factor,
+            at::Tensor(),
+            at::Tensor()};
   }
 };
 
@@ -221,7 +233,8 @@ at::Tensor mean_by_kernels(const at::Tensor& x, Activation activation) {
 SqueezeExciteResult squeeze_excite_add_by_kernels(const at::Tensor& shortcut, const at::Tensor& x,
                                                   const SqueezeExcite& se,
                                                   const at::Tensor& factor) {
-  const variable_list r = SqueezeExciteAdd::apply(shortcut, x, se.w1, se.b1, se.w2, se.b2, factor);
+  const variable_list r =
+      SqueezeExciteAdd::apply(shortcut, x, se.w1, se.b1, se.w2, se.b2, factor, se.d_w1, se.d_w2);
   return {r[0], r[1]};
 }
 

@@ -35,6 +35,8 @@ at::Tensor shortcut_pool(const at::Tensor& x);
 // of x over space)))). factor is a number or [N, 1].
 struct SqueezeExcite {
   at::Tensor w1, b1, w2, b2;  // [E, C, 1, 1], [E], [C, E, 1, 1], [C]
+  // Where the kernels leave the gradients of w1 and w2; null: with autograd.
+  DenseGradient *d_w1 = nullptr, *d_w2 = nullptr;
 };
 struct SqueezeExciteResult {
   at::Tensor out, gate;  // gate [N, C]

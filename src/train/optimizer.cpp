@@ -48,6 +48,26 @@ double clip_factor(double weight_squares, double gradient_squares, double thresh
   return norm > limit ? limit / std::max(norm, 1e-6) : 1;
 }
 
+// By row: squares of a gradient that is kept as factors.
+std::vector<double> row_squares(const DenseGradient& g) {
+  const int64_t n = g.x.size(1), step = std::max<int64_t>(1, kPiece / n);
+  std::vector<double> squares;
+  for (int64_t first = 0; first < g.d_y.size(0); first += step) {
+    const int64_t count = std::min(step, g.d_y.size(0) - first);
+    const float* values = dense_gradient_rows(g, first, count);
+    for (int64_t r = 0; r < count; ++r)
+      squares.push_back(rows<float>().squares(values + r * n, 0, n));
+  }
+  return squares;
+}
+
+// Of a parameter whose gradient is kept as factors, or null.
+template <class AnyFilters>
+auto factors_of(size_t parameter, AnyFilters& filters) {
+  auto* g = parameter < filters.dense.size() ? &filters.dense[parameter] : nullptr;
+  return g && g->d_y.defined() ? g : nullptr;
+}
+
 // By parameter: its filter, or null.
 template <class AnyFilters>
 auto filters_by_weight(size_t parameters, AnyFilters& filters) {
@@ -126,6 +146,11 @@ StepStats Optimizer::clip(const Weights& weights, const Filters& filters) {
   std::vector<UnitNorms> norms(weights.size());
   for_tasks(static_cast<int64_t>(weights.size()), [&](int64_t i) {
     const auto k = static_cast<size_t>(i);
+    if (const DenseGradient* factors = factors_of(k, filters)) {
+      norms[k] = {factors->weight_squares, row_squares(*factors)};
+      NFSCALE_CHECK(units_of(weights[k], settings_.agc_rule) == std::ssize(norms[k].weight));
+      return;
+    }
     if (!weights[k].grad().defined()) return;
     if (!of[k]) {
       norms[k] = unit_norms(weights[k], weights[k].grad(), settings_.agc_rule);
@@ -157,8 +182,8 @@ StepStats Optimizer::clip(const Weights& weights, const Filters& filters) {
           .agc_clipped = units ? static_cast<double>(cut) / static_cast<double>(units) : 0};
 }
 
-void Optimizer::update(const Piece& piece, const Weights& weights, Filter* filter, double lr,
-                       const Ema& ema, uint64_t t) {
+void Optimizer::update(const Piece& piece, const Weights& weights, Filter* filter,
+                       DenseGradient* factors, double lr, const Ema& ema, uint64_t t) {
   const auto number = static_cast<double>(t);
   const size_t k = piece.parameter;
   const std::string& name = params_[k].name;
@@ -173,13 +198,18 @@ void Optimizer::update(const Piece& piece, const Weights& weights, Filter* filte
   AT_DISPATCH_FLOATING_TYPES(weights[k].scalar_type(), "sgd_step", [&] {
     scalar_t *p = weights[k].data_ptr<scalar_t>(), *m = momentum[k].data_ptr<scalar_t>();
     scalar_t* average = ema.average.empty() ? nullptr : ema.average[k].data_ptr<scalar_t>();
-    const scalar_t* g = weights[k].grad().const_data_ptr<scalar_t>();
+    // Of the first unit of the piece. Factors are of float alone.
+    const scalar_t* g = factors ? reinterpret_cast<const scalar_t*>(dense_gradient_rows(
+                                      *factors, piece.first, piece.last - piece.first))
+                                : weights[k].grad().const_data_ptr<scalar_t>() + piece.first * n;
     for (int64_t unit = piece.first; unit < piece.last; ++unit) {
+      const auto u = static_cast<size_t>(unit);
       const int64_t at = unit * n + piece.from;
       const Sums sums = rows<scalar_t>().sgd(p + at, m + at, average ? average + at : nullptr,
-                                             g + at, factors_[k][static_cast<size_t>(unit)],
-                                             numbers, piece.to - piece.from);
+                                             g + at - piece.first * n, factors_[k][u], numbers,
+                                             piece.to - piece.from);
       if (filter) filter_rows_forward(weights, *filter, unit, unit + 1, &sums);
+      if (factors) factors->weight_squares[u] = sums.squares;
     }
   });
 }
@@ -198,7 +228,7 @@ void Optimizer::step(const Weights& weights, Filters& filters, double lr, const 
       const Piece& piece = pieces_[static_cast<size_t>(i)];
       const size_t k = piece.parameter;
       if (!factors_[k].empty() && (of[k] != nullptr) == with_filter)
-        update(piece, weights, of[k], lr, ema, t);
+        update(piece, weights, of[k], factors_of(k, filters), lr, ema, t);
     });
 }
 

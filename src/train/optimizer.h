@@ -76,8 +76,8 @@ class Optimizer {
   };
   std::vector<Piece> pieces_;
 
-  void update(const Piece& piece, const Weights& weights, Filter* filter, double lr, const Ema& ema,
-              uint64_t t);
+  void update(const Piece& piece, const Weights& weights, Filter* filter, DenseGradient* factors,
+              double lr, const Ema& ema, uint64_t t);
 };
 
 UnitNorms unit_norms(const at::Tensor& p, const at::Tensor& g, const std::string& rule);

@@ -137,11 +137,12 @@ Masks stored_masks(const Case& c) {
 }
 
 // All gradients clipped unit by unit with the case's threshold, as tensors of their own.
-std::vector<at::Tensor> clipped_grads(const Case& c, const std::string& rule) {
-  std::vector<at::Tensor> grads;
-  for (const at::Tensor& w : c.model.weights) {
-    grads.push_back(w.grad().clone());
-    adaptive_clip(w.detach(), grads.back(), c.optim.at("agc").as_double(),
+std::vector<at::Tensor> clipped_grads(const Case& c, const Filters& filters,
+                                      const std::string& rule) {
+  std::vector<at::Tensor> grads = gradients(c.model.weights, filters);
+  for (size_t i = 0; i < grads.size(); ++i) {
+    grads[i] = grads[i].clone();
+    adaptive_clip(c.model.weights[i].detach(), grads[i], c.optim.at("agc").as_double(),
                   c.optim.at("agc_eps").as_double(), rule);
   }
   return grads;
@@ -188,10 +189,9 @@ Results run_train(const Case& c) {
     if (t == 0) {
       r["out/logits"] = doubles(logits);
       r["out/loss"] = doubles(loss);
-      for (size_t i = 0; i < params.size(); ++i)
-        r["grad/" + params[i].name] = doubles(c.model.weights[i].grad());
+      keep("grad/", gradients(c.model.weights, filters));
       for (const char* rule : {"deepmind", "timm"})
-        keep(fmt::format("agc/{}/", rule), clipped_grads(c, rule));
+        keep(fmt::format("agc/{}/", rule), clipped_grads(c, filters, rule));
     }
     optimizer.clip(c.model.weights, filters);
     optimizer.step(c.model.weights, filters, rates[t].as_double(), ema, t);
@@ -246,11 +246,9 @@ Results run_digest(const Case& c) {
         if (c.model.params[i].name == wanted.as_string())
           r[name].push_back(tensors[i].norm().item<double>());
   };
-  std::vector<at::Tensor> raw;
-  for (const at::Tensor& w : c.model.weights) raw.push_back(w.grad());
-  norms("digest/grad_norm", raw);
+  norms("digest/grad_norm", gradients(c.model.weights, filters));
   for (const char* rule : {"deepmind", "timm"})
-    norms(fmt::format("digest/agc_norm_{}", rule), clipped_grads(c, rule));
+    norms(fmt::format("digest/agc_norm_{}", rule), clipped_grads(c, filters, rule));
   return r;
 }
 
