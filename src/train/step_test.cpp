@@ -136,7 +136,7 @@ TEST(Step, NotANumberEndsTheStepWithoutAnUpdate) {
 
 // By kind of parameter: squares of the distance between two gradients, and of the second.
 struct Distance {
-  double error = 0, norm = 0;
+  double error = 0, norm = 0, numbers = 0;
 };
 void add_distances(const Toy& t, const Toy& exact, std::map<std::string, Distance>& by_kind) {
   const std::vector<at::Tensor> own = gradients(t.model.weights, t.filters);
@@ -147,6 +147,7 @@ void add_distances(const Toy& t, const Toy& exact, std::map<std::string, Distanc
     const at::Tensor g = exact.model.weights[i].grad();
     d.error += (own[i].to(at::kDouble) - g).square().sum().item<double>();
     d.norm += g.square().sum().item<double>();
+    d.numbers += static_cast<double>(g.numel());
   }
 }
 
@@ -154,7 +155,7 @@ void add_distances(const Toy& t, const Toy& exact, std::map<std::string, Distanc
 // rounded, every operation on bfloat16. Several batches, or the few gains would be noise.
 TEST(Step, KernelsInBf16AreNoLessExactThanAtensOperations) {
   std::map<std::string, Distance> ours, theirs;
-  for (uint64_t seed = 1; seed <= 20; ++seed) {
+  for (uint64_t seed = 1; seed <= 10; ++seed) {
     Toy own = toy(32, 0, at::kBFloat16), aten = toy(32, 0, at::kBFloat16), exact = toy(32);
     if (own.filters.of_layer.empty()) GTEST_SKIP() << "no kernels on this machine";
     aten.filters.of_layer.clear();
@@ -174,7 +175,8 @@ TEST(Step, KernelsInBf16AreNoLessExactThanAtensOperations) {
     const double here = std::sqrt(d.error / d.norm),
                  there = std::sqrt(theirs[kind].error / theirs[kind].norm);
     RecordProperty(kind, fmt::format("{:.4f} here, {:.4f} by ATen", here, there));
-    EXPECT_LE(here, 1.05 * there) << kind;
+    // Two norms of n random numbers are about 1 / sqrt(n) apart.
+    EXPECT_LE(here, (1.02 + 1 / std::sqrt(d.numbers)) * there) << kind << " of " << d.numbers;
   }
 }
 

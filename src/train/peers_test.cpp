@@ -1,0 +1,115 @@
+// Beside other programs, out of the environment that ./dev peers makes.
+#include <ATen/ops/from_blob.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <map>
+
+#include "base/random.h"
+#include "config/load.h"
+#include "model/init.h"
+#include "model/loss.h"
+#include "model/weights.h"
+
+namespace nfscale {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int64_t kBatches = 12, kRows = 32, kSide = 32, kClasses = 10;
+
+TensorView view(const std::string& name, Dtype type, std::vector<int64_t> shape,
+                const std::vector<auto>& numbers) {
+  return {name, type, std::move(shape), std::as_bytes(std::span(numbers))};
+}
+
+Model timm_n0() {
+  Config config;
+  set_key(config, "model.name", "nfnet_n0", "test");
+  set_key(config, "model.numerics", "timm", "test");
+  resolve(config);
+  Model model = make_model(make_arch(config.model, kClasses));
+  init_weights(model, 3);
+  for (size_t i = 0; i < model.params.size(); ++i)
+    if (model.params[i].name.ends_with("skipinit_gain")) model.weights[i].detach().fill_(0.3);
+  return model;
+}
+
+// The gradients of the mean loss of a batch.
+std::vector<at::Tensor> gradients_of(const Model& model, Filters& filters, const at::Tensor& images,
+                                     const at::Tensor& labels) {
+  begin_gradients(model.weights, filters);
+  add_gradients(softmax_loss(forward(model, filters, images), labels, 0).mean(), filters);
+  return gradients(model.weights, filters);
+}
+
+struct Distance {
+  double ours = 0, theirs = 0, norm = 0, numbers = 0;  // squares but for the last
+};
+
+// Distances from the gradients in double precision.
+TEST(Peers, Bf16GradientsAreNoLessExactThanThoseOfTimmUnderAutocast) {
+  const fs::path root(NFSCALE_SOURCE_DIR), python = root / ".peers/bin/python";
+  if (!fs::exists(python)) GTEST_SKIP() << "no .peers: ./dev peers makes it";
+  const Model model = timm_n0();
+  Filters own = make_filters(model, at::kBFloat16, true);
+  if (own.of_layer.empty()) GTEST_SKIP() << "no kernels on this machine";
+
+  std::vector<float> pixels;
+  for (uint64_t i = 0; i < static_cast<uint64_t>(kBatches * kRows * 3 * kSide * kSide); ++i)
+    pixels.push_back(2 * uniform(words(7, Op::generator, i)[0]) - 1);
+  std::vector<int64_t> labels;
+  for (int64_t i = 0; i < kBatches * kRows; ++i) labels.push_back(i % kClasses);
+  std::vector<TensorView> tensors = {
+      view("images", Dtype::f32, {kBatches, kRows, 3, kSide, kSide}, pixels),
+      view("labels", Dtype::i64, {kBatches, kRows}, labels)};
+  for (TensorView& w : weight_views(model, model.weights)) {
+    w.name = "param/" + w.name;
+    tensors.push_back(w);
+  }
+  const fs::path folder =
+      fs::path(testing::TempDir()) / fmt::format("nfscale-peers-{}", ::getpid());
+  fs::create_directories(folder);
+  write_safetensors(folder / "in.safetensors", {}, tensors);
+  const std::string command = fmt::format(
+      "'{}' '{}' '{}' '{}'", python.string(), (root / "tests/peers/autocast_gradients.py").string(),
+      (folder / "in.safetensors").string(), (folder / "out.safetensors").string());
+  ASSERT_EQ(std::system(command.c_str()), 0) << command;
+  const SafetensorsFile theirs = read_safetensors(folder / "out.safetensors");
+  fs::remove_all(folder);
+
+  Model exact = model;
+  for (at::Tensor& w : exact.weights) w = w.detach().to(at::kDouble).requires_grad_();
+  Filters none;
+  none.compute = at::kDouble;
+  std::map<std::string, Distance> by_kind;
+  for (int64_t b = 0; b < kBatches; ++b) {
+    const at::Tensor images =
+        at::from_blob(pixels.data() + b * kRows * 3 * kSide * kSide, {kRows, 3, kSide, kSide});
+    const at::Tensor targets = at::from_blob(labels.data() + b * kRows, {kRows}, at::kLong);
+    const std::vector<at::Tensor> ours = gradients_of(model, own, images, targets),
+                                  truth =
+                                      gradients_of(exact, none, images.to(at::kDouble), targets);
+    for (size_t i = 0; i < truth.size(); ++i) {
+      const std::string& name = model.params[i].name;
+      Distance& d = by_kind[name.substr(name.rfind('.') + 1) +
+                            (name.find("attn") < name.size() ? " of squeeze-excite" : "")];
+      std::vector<double> all = theirs.numbers(name);
+      const at::Tensor other =
+          at::from_blob(all.data() + b * truth[i].numel(), truth[i].sizes(), at::kDouble);
+      d.ours += (ours[i].to(at::kDouble) - truth[i]).square().sum().item<double>();
+      d.theirs += (other - truth[i]).square().sum().item<double>();
+      d.norm += truth[i].square().sum().item<double>();
+      d.numbers += static_cast<double>(truth[i].numel());
+    }
+  }
+  for (const auto& [kind, d] : by_kind) {
+    const double here = std::sqrt(d.ours / d.norm), there = std::sqrt(d.theirs / d.norm);
+    fmt::print("{:24} {:.4f} here, {:.4f} by timm under autocast\n", kind, here, there);
+    // Two norms of n random numbers are about 1 / sqrt(n) apart.
+    EXPECT_LE(here, (1.02 + 1 / std::sqrt(d.numbers)) * there) << kind;
+  }
+}
+
+}  // namespace
+}  // namespace nfscale
