@@ -40,7 +40,7 @@ std::vector<at::Tensor> copies(const std::vector<at::Tensor>& tensors, at::Devic
   return result;
 }
 
-// One number of the device's memory and its counterpart in pinned memory.
+// A value in device memory and its counterpart in pinned memory.
 template <class T>
 struct Shared {
   at::Tensor pinned, device;
@@ -66,6 +66,9 @@ class CudaStepper : public Stepper {
  private:
   void make_gradients();
   void prepare(const Batch& batch);
+  std::vector<cuda::Parameter> parameter_table() const;
+  void number_units(std::vector<cuda::Parameter>& parameters,
+                    const std::vector<cuda::Filter>& filters, std::vector<cuda::Unit>& units);
   void make_tables();
   void run();
   void compute();
@@ -170,52 +173,62 @@ void CudaStepper::prepare(const Batch& batch) {
   make_tables();
 }
 
-void CudaStepper::make_tables() {
-  FilterTable filters = filter_table(model_, filters_);
-  std::vector<cuda::Parameter> parameters;
-  std::vector<bool> has_filter(model_.weights.size()), is_gain(model_.weights.size());
+std::vector<cuda::Parameter> CudaStepper::parameter_table() const {
+  std::vector<cuda::Parameter> table;
   for (size_t k = 0; k < model_.weights.size(); ++k) {
     const Optimizer::Rule rule = host_optimizer_.rule(k);
     const at::Tensor& w = model_.weights[k];
-    parameters.push_back(
-        {.weight = w.mutable_data_ptr<float>(),
-         .momentum = momentum_[k].mutable_data_ptr<float>(),
-         .average = average_.empty() ? nullptr : average_[k].mutable_data_ptr<float>(),
-         .gradient = w.grad().mutable_data_ptr<float>(),
-         .length = w.numel() / rule.units,
-         .first_unit = 0,
-         .decay = rule.decay,
-         .clips = rule.clips});
+    table.push_back({.weight = w.mutable_data_ptr<float>(),
+                     .momentum = momentum_[k].mutable_data_ptr<float>(),
+                     .average = average_.empty() ? nullptr : average_[k].mutable_data_ptr<float>(),
+                     .gradient = w.grad().mutable_data_ptr<float>(),
+                     .length = w.numel() / rule.units,
+                     .first_unit = 0,
+                     .decay = rule.decay,
+                     .clips = rule.clips});
   }
-  tables_.filter_rows = std::ssize(filters.rows);
-  const auto parameter = [&](int32_t k) -> cuda::Parameter& {
-    return parameters[static_cast<size_t>(k)];
-  };
-  for (size_t row = 0; row < filters.rows.size(); ++row)
-    if (filters.rows[row].row == 0)
-      parameter(filters.rows[row].parameter).first_unit = static_cast<int64_t>(row);
-  for (size_t i = 0; i < filters.filters.size(); ++i) {
-    cuda::Filter& f = filters.filters[i];
-    NFSCALE_CHECK(parameter(f.parameter).length == f.in * f.taps);
-    f.d_value = (sums_.memory.defined() ? sums_ : d_filters_).tensors[i].data_ptr();
-    has_filter[static_cast<size_t>(f.parameter)] = true;
-    is_gain[static_cast<size_t>(f.gain_parameter)] = true;
+  return table;
+}
+
+// Behind the rows of filters the units of all other parameters, those of gains last; every
+// parameter learns where its units begin.
+void CudaStepper::number_units(std::vector<cuda::Parameter>& parameters,
+                               const std::vector<cuda::Filter>& filters,
+                               std::vector<cuda::Unit>& units) {
+  std::vector<bool> numbered(parameters.size()), is_gain(parameters.size());
+  for (const cuda::Filter& f : filters) is_gain[static_cast<size_t>(f.gain_parameter)] = true;
+  for (size_t u = 0; u < units.size(); ++u) {
+    const auto k = static_cast<size_t>(units[u].parameter);
+    if (!numbered[k]) parameters[k].first_unit = static_cast<int64_t>(u);
+    numbered[k] = true;
   }
-  std::vector<cuda::Unit>& units = filters.rows;
+  tables_.filter_rows = std::ssize(units);
   for (const bool gains : {false, true}) {
+    const int64_t before = std::ssize(units);
     for (size_t k = 0; k < parameters.size(); ++k) {
-      if (has_filter[k] || is_gain[k] != gains) continue;
+      if (numbered[k] || is_gain[k] != gains) continue;
       parameters[k].first_unit = std::ssize(units);
       const int64_t count = model_.weights[k].numel() / parameters[k].length;
       for (int32_t row = 0; row < count; ++row) units.push_back({static_cast<int32_t>(k), -1, row});
     }
-    (gains ? tables_.gains : tables_.others) =
-        std::ssize(units) - tables_.filter_rows - (gains ? tables_.others : 0);
+    (gains ? tables_.gains : tables_.others) = std::ssize(units) - before;
   }
+}
+
+void CudaStepper::make_tables() {
+  FilterTable table = filter_table(model_, filters_);
+  std::vector<cuda::Parameter> parameters = parameter_table();
+  for (size_t i = 0; i < table.filters.size(); ++i) {
+    cuda::Filter& f = table.filters[i];
+    f.d_value = (sums_.memory.defined() ? sums_ : d_filters_).tensors[i].data_ptr();
+    // The rows of a filter are the units of its weight.
+    NFSCALE_CHECK(parameters[static_cast<size_t>(f.parameter)].length == f.in * f.taps);
+  }
+  number_units(parameters, table.filters, table.rows);
   parameter_table_ = table_on_gpu(parameters, device_);
-  filter_table_ = table_on_gpu(filters.filters, device_);
-  unit_table_ = table_on_gpu(units, device_);
-  squares_ = at::zeros({std::ssize(units), 2}, at::TensorOptions(at::kDouble).device(device_));
+  filter_table_ = table_on_gpu(table.filters, device_);
+  unit_table_ = table_on_gpu(table.rows, device_);
+  squares_ = at::zeros({std::ssize(table.rows), 2}, totals_.options());
   tables_.parameters = static_cast<const cuda::Parameter*>(parameter_table_.data_ptr());
   tables_.filters = static_cast<const cuda::Filter*>(filter_table_.data_ptr());
   tables_.units = static_cast<const cuda::Unit*>(unit_table_.data_ptr());

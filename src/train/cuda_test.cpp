@@ -202,8 +202,8 @@ TEST_F(Gpu, StepsByTimmsRulesAndWithAGlobalLimitAreThoseOfTheCpu) {
   compare_with_cpu(device_, at::kFloat,
                    {.weight_decay = 1e-3,
                     .head_weight_decay = 1e-2,
-                    .agc = 0.02,
-                    .clip_norm = 0.05,
+                    .agc = 2e-4,
+                    .clip_norm = 2e-3,
                     .nesterov = false,
                     .agc_rule = "timm"},
                    1e-5);
