@@ -2,7 +2,7 @@
 
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/from_blob.h>
-#include <c10/cuda/CUDAStream.h>
+#include <c10/cuda/CUDAGuard.h>
 
 #include "base/error.h"
 
@@ -20,6 +20,7 @@ struct Activate : torch::autograd::Function<Activate> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, int64_t activation) {
     ctx->save_for_backward({x});
     ctx->saved_data["activation"] = activation;
+    const c10::cuda::CUDAGuard guard(x.device());
     at::Tensor y = at::empty_like(x);
     cuda::gelu_forward(kernel_type(x.scalar_type()), static_cast<Activation>(activation),
                        x.const_data_ptr(), y.mutable_data_ptr(), x.numel(), stream_of(x));
@@ -27,6 +28,7 @@ struct Activate : torch::autograd::Function<Activate> {
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const at::Tensor x = ctx->get_saved_variables()[0];
+    const c10::cuda::CUDAGuard guard(x.device());
     // The kernel takes the numbers as they lie: both tensors must lie alike.
     const at::Tensor d_y = grads[0].contiguous(at::MemoryFormat::ChannelsLast);
     at::Tensor d_x = at::empty_like(x);
@@ -82,6 +84,7 @@ FilterTable filter_table(const Model& model, const Filters& filters) {
 void standardize_on_gpu(const Model& model, Filters& filters) {
   const FilterTable table = filter_table(model, filters);
   const at::Device device = model.weights[0].device();
+  const c10::cuda::CUDAGuard guard(device);
   const at::Tensor of_filters = table_on_gpu(table.filters, device),
                    of_rows = table_on_gpu(table.rows, device);
   const cuda::Tables tables = {.parameters = nullptr,
