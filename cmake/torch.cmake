@@ -1,13 +1,21 @@
 # libtorch out of the PyPI wheel, linked without its CUDA half: libtorch_cpu and libc10 only.
-# TORCH_ROOT is the folder `torch` of an installed wheel; by default that of .venv.
+# TORCH_ROOT is the folder `torch` of an installed wheel; by default that of .venv, or of .peers, where
+# the wheels of NVIDIA's libraries are, for GPUs.
 if(NOT NFSCALE_TORCH)
   return()
 endif()
 if(NOT TORCH_ROOT)
-  file(GLOB found ${CMAKE_SOURCE_DIR}/.venv/lib/python3*/site-packages/torch)
+  if(NFSCALE_CUDA)
+    set(environment .peers)
+    set(command "./dev peers")
+  else()
+    set(environment .venv)
+    set(command "./dev setup")
+  endif()
+  file(GLOB found ${CMAKE_SOURCE_DIR}/${environment}/lib/python3*/site-packages/torch)
   list(LENGTH found count)
   if(NOT count EQUAL 1)
-    message(FATAL_ERROR "no torch in .venv: run ./dev setup, or give -DTORCH_ROOT=.../site-packages/torch")
+    message(FATAL_ERROR "no torch in ${environment}: run ${command}, or give -DTORCH_ROOT=.../site-packages/torch")
   endif()
   list(GET found 0 TORCH_ROOT)
 endif()

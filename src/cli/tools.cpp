@@ -13,6 +13,7 @@
 #include "config/load.h"
 #include "train/bench.h"
 #include "train/bench_kernels.h"
+#include "train/device.h"
 #include "train/weights_file.h"
 
 namespace nfscale {
@@ -55,7 +56,8 @@ void run_config(const Args& args) {
 
 // What this build or machine cannot do, and what is done instead.
 Json missing_parts() {
-  Json missing = Json::array({Json("CUDA: this is a build for CPUs; --device cuda is refused")});
+  Json missing = Json::array();
+  for (const std::string& text : list_devices().missing) missing.push(text);
   if (cpu_precision() == "f32")
     missing.push("bfloat16 arithmetic (AVX512-BF16 or AMX): train.precision \"auto\" means f32");
   if (free_space(".") < size_t{1} << 30) missing.push("disk: less than 1 GB is free here");
@@ -63,12 +65,14 @@ Json missing_parts() {
 }
 
 void run_doctor(const Args& args) {
+  Json devices = Json::array();
+  for (const std::string& device : list_devices().devices) devices.push(device);
   const Json document = Json::object({{"nfscale", NFSCALE_VERSION},
                                       {"torch", torch_version()},
                                       {"isa", isa_level()},
                                       {"precision", cpu_precision()},
                                       {"threads", args.threads()},
-                                      {"devices", Json::array({Json("cpu")})},
+                                      {"devices", devices},
                                       {"host", host_name()},
                                       {"free_disk_bytes", free_space(".")},
                                       {"missing", missing_parts()}});
@@ -84,7 +88,8 @@ BenchOptions bench_options(const Args& args) {
   o.model = args.text("--model", "nfnet_f0");
   o.size = args.integer("--size", default_size(o.model), 1, 65500);
   o.batch = args.integer("--batch", 8, 1, 1 << 20);
-  o.precision = args.text("--precision", cpu_precision());
+  o.device = open_device(args.text("--device", "cpu"));
+  o.precision = args.text("--precision", auto_precision(o.device));
   if (o.precision != "bf16" && o.precision != "f32")
     fail(Exit::usage, "--precision: expected bf16 or f32, found {}", o.precision);
   return o;
@@ -131,17 +136,18 @@ void run_bench_step(const Args& args) {
   o.evaluation = mode == "eval";
   o.seconds = static_cast<double>(args.integer("--seconds", 20, 1, 86400));
   const BenchResult r = bench_step(o);
+  const auto part = [&](double ms) { return r.has_parts ? Json(ms) : Json(); };
   const Json document = Json::object({{"model", o.model},
                                       {"image_size", o.size},
                                       {"batch", o.batch},
                                       {"mode", mode},
                                       {"precision", o.precision},
-                                      {"device", "cpu"},
+                                      {"device", device_text(o.device)},
                                       {"threads", args.threads()},
                                       {"images_per_s", r.images_per_s},
-                                      {"ms", Json::object({{"forward", r.forward_ms},
-                                                           {"backward", r.backward_ms},
-                                                           {"update", r.update_ms},
+                                      {"ms", Json::object({{"forward", part(r.forward_ms)},
+                                                           {"backward", part(r.backward_ms)},
+                                                           {"update", part(r.update_ms)},
                                                            {"step", r.step_ms}})},
                                       {"tflops", r.tflops},
                                       {"mfu", r.mfu},
@@ -150,12 +156,15 @@ void run_bench_step(const Args& args) {
                                       {"repeats", Json(r.repeats)}});
   print_result(
       args, document,
-      fmt::format("{} {} px batch {} {}: {:.1f} ms a {} (forward {:.1f}, backward "
-                  "{:.1f}, update {:.1f}), {:.1f} images/s, {:.3f} TFLOP/s = {:.0f} % of "
-                  "the matrix product's {:.3f}, peak memory {}\n",
-                  o.model, o.size, o.batch, o.precision, r.step_ms, o.evaluation ? "batch" : "step",
-                  r.forward_ms, r.backward_ms, r.update_ms, r.images_per_s, r.tflops, 100 * r.mfu,
-                  r.gemm_tflops, bytes_text(static_cast<double>(peak_rss_bytes()))));
+      fmt::format(
+          "{} {} px batch {} {}: {:.1f} ms a {}{}, {:.1f} images/s, {:.3f} TFLOP/s = {:.0f} "
+          "% of the matrix product's {:.3f}, peak memory {}\n",
+          o.model, o.size, o.batch, o.precision, r.step_ms, o.evaluation ? "batch" : "step",
+          r.has_parts ? fmt::format(" (forward {:.1f}, backward {:.1f}, update {:.1f})",
+                                    r.forward_ms, r.backward_ms, r.update_ms)
+                      : "",
+          r.images_per_s, r.tflops, 100 * r.mfu, r.gemm_tflops,
+          bytes_text(static_cast<double>(peak_rss_bytes()))));
 }
 
 void run_export(const Args& args) {
@@ -190,6 +199,7 @@ std::vector<Command> tool_commands() {
         {"--batch", "N", "examples of a step", Times::maybe},
         {"--precision", "P", "bf16 or f32", Times::maybe},
         {"--mode", "M", "train, or eval: the forward pass alone", Times::maybe},
+        {"--device", "D", "cpu, cuda, or cuda:N: a GPU by its number", Times::maybe},
         {"--seconds", "S", "how long to measure", Times::maybe}},
        run_bench_step},
       {"bench kernels",

@@ -6,6 +6,7 @@
 #include "base/process.h"
 #include "base/text.h"
 #include "cli/command.h"
+#include "train/device.h"
 #include "train/evaluate.h"
 #include "train/predict.h"
 #include "train/weights_file.h"
@@ -13,12 +14,12 @@
 namespace nfscale {
 namespace {
 
-void need_cpu(const Args& args) {
-  if (args.text("--device", "cpu") != "cpu") not_supported("--device " + args.text("--device"));
+at::Device device_of(const Args& args) {
+  return open_device(args.text("--device", "cpu"));
 }
 
 void run_pretrain(const Args& args) {
-  need_cpu(args);
+  const at::Device device = device_of(args);
   if (args.integer("--nproc", 1, 1, 1 << 16) > 1) not_supported("--nproc above 1");
   const std::string resume = args.text("--resume", "auto");
   if (resume != "auto" && resume != "never")
@@ -26,7 +27,8 @@ void run_pretrain(const Args& args) {
   train(load_config(args.path("--config"), args.all("--set")), {.out = *args.path("--out"),
                                                                 .init = args.path("--init"),
                                                                 .resume = resume,
-                                                                .threads = args.threads()});
+                                                                .threads = args.threads(),
+                                                                .device = device});
 }
 
 void run_finetune(const Args& args) {
@@ -47,7 +49,7 @@ void set_threads(const Args& args) {
 }
 
 void run_eval(const Args& args) {
-  need_cpu(args);
+  const at::Device device = device_of(args);
   set_threads(args);
   catch_stop_signals();
   TrainedModel trained = load_trained(*args.path("CKPT"), check_ema(args), args.text("--model"));
@@ -73,7 +75,7 @@ void run_eval(const Args& args) {
                                   std::to_string(p.label), std::to_string(p.predicted),
                                   csv_number(p.probability), csv_number(p.loss)});
     };
-  const Evaluation e = evaluate(trained.model, source, options);
+  const Evaluation e = evaluate(on_device(trained.model, device), source, options);
   if (args.has("--predictions")) write_file(*args.path("--predictions"), csv_text(predictions));
   Json document = e.json();
   document.set("broken", e.broken).set("image_size", size).set("ema", trained.ema);
@@ -86,9 +88,10 @@ void run_eval(const Args& args) {
 }
 
 void run_predict(const Args& args) {
-  need_cpu(args);
+  const at::Device device = device_of(args);
   set_threads(args);
-  const TrainedModel trained = load_trained(*args.path("CKPT"), "", args.text("--model"));
+  TrainedModel trained = load_trained(*args.path("CKPT"), "", args.text("--model"));
+  trained.model = on_device(trained.model, device);
   const auto top = args.integer("--top", 5, 1, trained.model.arch.classes);
   Json images = Json::array();
   std::string text;
@@ -126,7 +129,8 @@ std::vector<Command> train_commands() {
                set = {"--set", "K=V", "one key, over the file", Times::any};
   const Option out = {"--out", "RUN", "run directory; the same command goes on with it",
                       Times::once},
-               device = {"--device", "D", "cpu", Times::maybe};
+               device = {"--device", "D", "cpu, cuda, or cuda:N: a GPU by its number",
+                         Times::maybe};
   const Option nproc = {"--nproc", "N", "processes", Times::maybe},
                resume = {"--resume", "R", "auto or never", Times::maybe};
   const Option model = {"--model", "NAME", "architecture of a file that does not say",

@@ -227,6 +227,13 @@ struct Loader::Ring {
     if (p.error) std::rethrow_exception(p.error);
     return p.batch;
   }
+
+  const Batch* ready() {
+    const std::lock_guard lock(mutex);
+    if (started <= handed) return nullptr;
+    const Place& p = place(handed);
+    return p.left == 0 && !p.error ? &p.batch : nullptr;
+  }
 };
 
 Loader::Loader(std::shared_ptr<const Source> source, LoaderOptions options, uint64_t begin)
@@ -243,6 +250,10 @@ Loader::~Loader() {
 
 const Batch& Loader::next() {
   return ring_->next();
+}
+
+const Batch* Loader::ready() const {
+  return ring_->ready();
 }
 
 double Loader::waited_s() const {

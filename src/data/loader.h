@@ -59,6 +59,10 @@ class Loader {
   // Error, in the place where the batch would have been: what comes before it is delivered.
   const Batch& next();
 
+  // What next() would return, where it is ready already; else null. Valid for as long as what
+  // next() returns then.
+  const Batch* ready() const;
+
   double waited_s() const;  // how long next() had to wait, in all
 
  private:

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <random>
+#include <thread>
 
 #include "data/certificate.h"
 #include "data/testing.h"
@@ -54,6 +55,28 @@ TEST(Loader, PixelsOfASlotDoNotDependOnThreadsBatchOrRanks) {
       }
     }
   }
+}
+
+// A batch that is looked at ahead is the next one, beside the one that was handed out.
+TEST(Loader, WhatIsReadyIsWhatComesNext) {
+  const auto source = open_source({"shapes:?count=37&size=12"});
+  Loader loader(source, options(5, 37, 2), 0);
+  while (!loader.ready()) std::this_thread::yield();
+  int seen = 0;
+  for (uint64_t begin = 0; begin < 37; begin += 5) {
+    const Batch* ahead = loader.ready();
+    const std::vector<float> pixels = ahead ? ahead->pixels : std::vector<float>();
+    const Batch& b = loader.next();
+    EXPECT_EQ(b.begin, begin);
+    if (!ahead) continue;
+    ++seen;
+    EXPECT_EQ(ahead, &b);
+    EXPECT_TRUE(pixels == b.pixels);
+    while (begin + 5 < 37 && !loader.ready()) std::this_thread::yield();
+    EXPECT_NE(loader.ready(), &b);
+  }
+  EXPECT_GE(seen, 1);
+  EXPECT_EQ(loader.ready(), nullptr);
 }
 
 TEST(Loader, EveryExampleOnceAnEpochThroughRandomRestarts) {

@@ -8,9 +8,11 @@
 #include <cstdlib>
 #include <unordered_map>
 
+#include "cuda/devices.h"
 #include "kernels/elementwise.h"
 #include "kernels/pack.h"
 #include "model/conv.h"
+#include "model/cuda.h"
 #include "model/parallel.h"
 #include "model/products.h"
 
@@ -111,9 +113,11 @@ std::vector<DenseGradient> dense_gradients(const Model& model) {
 Filters make_filters(const Model& model, at::ScalarType compute, bool training) {
   Filters filters;
   filters.compute = compute;
-  if (!uses_kernels(compute) || model.weights[0].scalar_type() != at::kFloat) return filters;
+  const bool on_gpu = cuda::kBuilt && model.weights[0].is_cuda();
+  if (model.weights[0].scalar_type() != at::kFloat) return filters;
+  if (on_gpu ? compute == at::kDouble : !uses_kernels(compute)) return filters;
   for (const Layer& l : model.arch.layers)
-    if (l.kind == Layer::Kind::std_conv &&
+    if (!on_gpu && l.kind == Layer::Kind::std_conv &&
         !has_convolution(l.in, l.out, l.kernel, l.stride, l.groups))
       return filters;
   std::unordered_map<std::string, size_t> places;
@@ -129,7 +133,8 @@ Filters make_filters(const Model& model, at::ScalarType compute, bool training) 
     f.factor = factors[i];
     f.numerics = numerics_of(model.arch);
     const at::Tensor& w = model.weights[f.weight];
-    f.value = at::empty({w.size(0), w.size(2), w.size(3), w.size(1)}, compute);
+    f.value = at::empty({w.size(0), w.size(2), w.size(3), w.size(1)}, w.options().dtype(compute));
+    if (on_gpu) continue;
     if (training) f.gradient = at::empty(f.value.sizes(), at::kFloat);
     f.rows.resize(static_cast<size_t>(w.size(0)));
     f.squares.resize(f.rows.size());
@@ -140,7 +145,9 @@ Filters make_filters(const Model& model, at::ScalarType compute, bool training) 
     // From here on `value` stands for its shape.
     f.value = at::empty({1}, compute).expand(f.value.sizes());
   }
-  if (training && has_products(at::kFloat)) filters.dense = dense_gradients(model);
+  if constexpr (cuda::kBuilt)
+    if (on_gpu) standardize_on_gpu(model, filters);
+  if (training && !on_gpu && has_products(at::kFloat)) filters.dense = dense_gradients(model);
   return filters;
 }
 

@@ -69,7 +69,8 @@ Numerics numerics_of(const Arch& arch);
 bool uses_kernels(at::ScalarType compute);
 
 // Empty `of_layer` where kernels are not used, or do not have one of the layers. For `training`,
-// with room for gradients, or for evaluation alone.
+// with room for gradients, or for evaluation alone. On a GPU a filter is its value alone, which the
+// convolution takes as a leaf of autograd; the gradient of training is left to train/cuda_step.h.
 Filters make_filters(const Model& model, at::ScalarType compute, bool training);
 
 // Values of the filters [begin, end) of a layer from its weights. `sums` may be those of the only

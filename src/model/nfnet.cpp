@@ -76,7 +76,8 @@ class Forward {
   // Convolutions with an activation in front of each, `first` in front of the first. Where only the
   // activated values are needed, in evaluation, each is made by the convolution before it.
   at::Tensor chain(const std::array<int, 4>& layers, at::Tensor x, Activation first) const {
-    const bool behind = kernels() && !at::GradMode::is_enabled() && !observe_;
+    const bool behind = kernels() && !at::GradMode::is_enabled() && !observe_ &&
+                        filters_.of_layer[static_cast<size_t>(layers[0])].packed.defined();
     for (size_t i = 0; i < layers.size(); ++i) {
       if (!behind) {
         x = conv(layers[i], x, i ? gelu_ : first);

@@ -15,8 +15,10 @@
 #include <ATen/ops/var_mean.h>
 #include <ATen/ops/zeros.h>
 
+#include "cuda/devices.h"
 #include "kernels/elementwise.h"
 #include "model/conv.h"
+#include "model/cuda.h"
 #include "model/parallel.h"
 #include "model/pool.h"
 #include "model/products.h"
@@ -215,17 +217,25 @@ SqueezeExciteResult squeeze_excite_add(const at::Tensor& shortcut, const at::Ten
 
 at::Tensor convolve(const at::Tensor& x, Activation activation, Filters& filters, size_t layer,
                     const at::Tensor& bias, int64_t stride, int64_t groups) {
+  if constexpr (cuda::kBuilt)
+    if (x.is_cuda())
+      return conv_same(activate_on_gpu(activation, x),
+                       filters.of_layer[layer].value.permute({0, 3, 1, 2}), bias, stride, groups);
   return Convolve::apply(x.contiguous(at::MemoryFormat::ChannelsLast), bias, &filters,
                          static_cast<int64_t>(layer), static_cast<int64_t>(activation), stride,
                          groups);
 }
 
 at::Tensor shortcut_pool_by_kernels(const at::Tensor& x, Activation activation) {
+  if constexpr (cuda::kBuilt)
+    if (x.is_cuda()) return shortcut_pool(activate_on_gpu(activation, x));
   return Pool<pool_forward, pool_backward>::apply(x.contiguous(at::MemoryFormat::ChannelsLast),
                                                   static_cast<int64_t>(activation));
 }
 
 at::Tensor mean_by_kernels(const at::Tensor& x, Activation activation) {
+  if constexpr (cuda::kBuilt)
+    if (x.is_cuda()) return at::mean(activate_on_gpu(activation, x), {2, 3}, false, at::kFloat);
   return Pool<mean_forward, mean_backward>::apply(x.contiguous(at::MemoryFormat::ChannelsLast),
                                                   static_cast<int64_t>(activation));
 }
@@ -233,6 +243,8 @@ at::Tensor mean_by_kernels(const at::Tensor& x, Activation activation) {
 SqueezeExciteResult squeeze_excite_add_by_kernels(const at::Tensor& shortcut, const at::Tensor& x,
                                                   const SqueezeExcite& se,
                                                   const at::Tensor& factor) {
+  if constexpr (cuda::kBuilt)
+    if (x.is_cuda()) return squeeze_excite_add(shortcut, x, se, factor);
   const variable_list r =
       SqueezeExciteAdd::apply(shortcut, x, se.w1, se.b1, se.w2, se.b2, factor, se.d_w1, se.d_w2);
   return {r[0], r[1]};

@@ -44,7 +44,8 @@ struct SqueezeExciteResult {
 SqueezeExciteResult squeeze_excite_add(const at::Tensor& shortcut, const at::Tensor& x,
                                        const SqueezeExcite& se, const at::Tensor& factor);
 
-// ---- by kernels: float and bfloat16
+// ---- by kernels: float and bfloat16. On a GPU they are cuDNN's convolution and compositions, with
+// the kernels of model/cuda.h for the activation; gradients of filters are autograd's.
 
 // conv_same(gelu(x)) with the filter of a layer; only x is kept for the backward pass. The gradient
 // of the filter goes into filters.of_layer[layer].

@@ -8,6 +8,8 @@
 #include "base/random.h"
 #include "config/load.h"
 #include "model/init.h"
+#include "train/cuda_step.h"
+#include "train/device.h"
 #include "train/evaluate.h"
 #include "train/step.h"
 
@@ -34,17 +36,20 @@ Batch made_up_batch(int64_t rows, int64_t size, int64_t classes) {
 
 }  // namespace
 
-double matrix_product_tflops(const std::string& precision) {
+double matrix_product_tflops(const std::string& precision, at::Device device) {
   const at::NoGradGuard no_grad;
-  const at::ScalarType type = compute_type(precision);
-  const at::Tensor a = at::randn({1024, 1024}).to(type), b = at::randn({1024, 1024}).to(type);
+  const int64_t side = device == at::kCPU ? 1024 : 8192;
+  const auto options = at::TensorOptions(compute_type(precision)).device(device);
+  const at::Tensor a = at::randn({side, side}).to(options), b = at::randn({side, side}).to(options);
   double best = 1e9;
   for (int i = 0; i < 8; ++i) {
+    wait_for(device);
     const double started = now_s();
     at::mm(a, b);
+    wait_for(device);
     best = std::min(best, now_s() - started);
   }
-  return 2.0 * 1024 * 1024 * 1024 / best * 1e-12;
+  return 2e-12 * std::pow(static_cast<double>(side), 3) / best;
 }
 
 std::string torch_version() {
@@ -64,9 +69,11 @@ BenchResult measure(const BenchOptions& o, const Step& step) {
   std::vector<double> forward_ms, backward_ms, update_ms;
   BenchResult r;
   const double end = now_s() + o.seconds;
-  for (int i = 0; i < 5 || now_s() < end; ++i) {
+  // The first steps fill caches; on a GPU they are captured.
+  const int first = o.device == at::kCPU ? 2 : kEagerSteps + 2;
+  for (int i = 0; i < first + 3 || now_s() < end; ++i) {
     const Sample s = step(i);
-    if (i < 2) continue;  // the first steps fill caches
+    if (i < first) continue;
     r.repeats.push_back(s.step);
     forward_ms.push_back(s.forward);
     backward_ms.push_back(s.backward);
@@ -84,7 +91,8 @@ BenchResult measure_evaluation(const BenchOptions& o, const Model& model, const 
   Filters filters = make_filters(model, compute_type(o.precision), false);
   return measure(o, [&](int) {
     const double started = now_s();
-    forward(model, filters, batch_images(batch, 0, o.batch));
+    forward(model, filters, batch_images(batch, 0, o.batch).to(o.device));
+    wait_for(o.device);
     const double ms = 1e3 * (now_s() - started);
     return Sample{.step = ms, .forward = ms};
   });
@@ -95,12 +103,11 @@ BenchResult measure_training(const BenchOptions& o, const Config& config, const 
   Optimizer optimizer(model.params, model.weights, optimizer_settings(config.optim));
   Ema ema{.average = {}, .decay = 0.9999};
   for (const at::Tensor& w : model.weights) ema.average.push_back(w.detach().clone());
-  Filters filters = make_filters(model, compute_type(o.precision), true);
-  const StepSettings settings{config.loss, o.batch, 0};
+  const auto stepper = make_stepper(o.device, model, optimizer, ema, compute_type(o.precision),
+                                    {config.loss, o.batch, 0});
   return measure(o, [&](int i) {
     const double started = now_s();
-    const StepResult s =
-        train_step(model, filters, optimizer, ema, batch, settings, 1e-3, static_cast<uint64_t>(i));
+    const StepResult s = stepper->step(batch, &batch, 1e-3, static_cast<uint64_t>(i));
     return Sample{1e3 * (now_s() - started), 1e3 * s.forward_s, 1e3 * s.backward_s,
                   1e3 * s.update_s};
   });
@@ -116,12 +123,13 @@ BenchResult bench_step(const BenchOptions& o) {
   Model model = make_model(make_arch(config.model, default_classes(o.model)));
   init_weights(model, 0);
   const Batch batch = made_up_batch(o.batch, o.size, model.arch.classes);
-  BenchResult r = o.evaluation ? measure_evaluation(o, model, batch)
+  BenchResult r = o.evaluation ? measure_evaluation(o, on_device(model, o.device), batch)
                                : measure_training(o, config, model, batch);
   r.images_per_s = 1e3 * static_cast<double>(o.batch) / r.step_ms;
   r.tflops = (o.evaluation ? 2e-12 : 6e-12) * static_cast<double>(model.arch.macs(o.size, o.size)) *
              r.images_per_s;
-  r.gemm_tflops = matrix_product_tflops(o.precision);
+  r.has_parts = o.evaluation || o.device == at::kCPU;
+  r.gemm_tflops = matrix_product_tflops(o.precision, o.device);
   r.mfu = r.tflops / r.gemm_tflops;
   return r;
 }

@@ -2,6 +2,8 @@
 // of an evaluation of one batch.
 #pragma once
 
+#include <c10/core/Device.h>
+
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -13,20 +15,23 @@ struct BenchOptions {
   int64_t size = 224, batch = 8;
   double seconds = 20;
   bool evaluation = false;
+  at::Device device = at::kCPU;
 };
 
 struct BenchResult {
   double step_ms = 0, forward_ms = 0, backward_ms = 0, update_ms = 0;  // medians
+  bool has_parts = true;  // false: a step on a GPU is one graph, and only step_ms is known
   // FLOP: 6 a multiply-add of the forward pass, 2 in an evaluation.
   double images_per_s = 0, tflops = 0;
-  double gemm_tflops = 0, mfu = 0;  // of a 1024^3 matrix product in the same precision, same run
+  double gemm_tflops = 0, mfu = 0;  // of matrix_product_tflops in the same precision, same run
   std::vector<double> repeats;      // ms of every measured step
 };
 
 BenchResult bench_step(const BenchOptions& options);
 
-// TFLOP/s of the best of several products of 1024 x 1024 matrices, in "bf16" or "f32".
-double matrix_product_tflops(const std::string& precision);
+// TFLOP/s of the best of several products of square matrices, in "bf16" or "f32": of side 1024 on a
+// CPU, of side 8192 on a GPU, which smaller ones do not fill.
+double matrix_product_tflops(const std::string& precision, at::Device device = at::kCPU);
 
 std::string torch_version();
 

@@ -36,6 +36,7 @@ Evaluation evaluate(const Model& model, std::shared_ptr<const Source> source,
   options.data = o.data;
   options.label_map = match_classes(*source, o.class_names);
   Loader loader(source, options, 0);
+  const at::Device device = model.weights[0].device();
   Filters filters = make_filters(model, o.compute, false);
   Evaluation result;
   double loss_sum = 0;
@@ -47,15 +48,18 @@ Evaluation evaluate(const Model& model, std::shared_ptr<const Source> source,
       throw Error(Exit::preempted,
                   "stopped during an evaluation; the same command begins it again");
     const at::Tensor labels =
-        at::from_blob(const_cast<int64_t*>(batch.labels.data()), {batch.count}, at::kLong);
-    const at::Tensor logits = forward(model, filters, batch_images(batch, 0, batch.count));
+        at::from_blob(const_cast<int64_t*>(batch.labels.data()), {batch.count}, at::kLong)
+            .to(device);
+    const at::Tensor logits =
+        forward(model, filters, batch_images(batch, 0, batch.count).to(device));
     const at::Tensor losses =
-        o.loss == "sigmoid"
-            ? sigmoid_loss(logits, at::zeros_like(logits).scatter_(1, labels.unsqueeze(1), 1), 0)
-            : softmax_loss(logits, labels, 0);
+        (o.loss == "sigmoid"
+             ? sigmoid_loss(logits, at::zeros_like(logits).scatter_(1, labels.unsqueeze(1), 1), 0)
+             : softmax_loss(logits, labels, 0))
+            .cpu();
     const at::Tensor best =
-        std::get<1>(at::topk(logits, std::min<int64_t>(5, logits.size(1)), 1)).contiguous();
-    const at::Tensor probability = at::softmax(logits, 1);
+        std::get<1>(at::topk(logits, std::min<int64_t>(5, logits.size(1)), 1)).cpu().contiguous();
+    const at::Tensor probability = at::softmax(logits, 1).cpu();
     const float* loss = losses.const_data_ptr<float>();
     const int64_t* order = best.const_data_ptr<int64_t>();
     for (int64_t i = 0; i < batch.count; ++i) {

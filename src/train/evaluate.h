@@ -35,7 +35,8 @@ struct EvaluateOptions {
   std::function<void(const ExamplePrediction&)> each = {};
 };
 
-// Throws Exit::preempted as soon as a stop is requested: the batch is finished, nothing is kept.
+// On the device of the weights. Throws Exit::preempted as soon as a stop is requested: the batch is
+// finished, nothing is kept.
 Evaluation evaluate(const Model& model, std::shared_ptr<const Source> source,
                     const EvaluateOptions& options);
 

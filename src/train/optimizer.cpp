@@ -182,14 +182,19 @@ StepStats Optimizer::clip(const Weights& weights, const Filters& filters) {
           .agc_clipped = units ? static_cast<double>(cut) / static_cast<double>(units) : 0};
 }
 
+Optimizer::Rule Optimizer::rule(size_t parameter) const {
+  const std::string& name = params_[parameter].name;
+  const double decay =
+      name == "head.fc.weight" ? settings_.head_weight_decay : settings_.weight_decay;
+  return {units_of(momentum[parameter], settings_.agc_rule), clipped_[parameter],
+          decays(name) ? decay : 0};
+}
+
 void Optimizer::update(const Piece& piece, const Weights& weights, Filter* filter,
                        DenseGradient* factors, double lr, const Ema& ema, uint64_t t) {
   const auto number = static_cast<double>(t);
   const size_t k = piece.parameter;
-  const std::string& name = params_[k].name;
-  const double decay =
-      name == "head.fc.weight" ? settings_.head_weight_decay : settings_.weight_decay;
-  const SgdNumbers numbers{.decay = decays(name) ? decay : 0,
+  const SgdNumbers numbers{.decay = rule(k).decay,
                            .momentum = settings_.momentum,
                            .rate = lr,
                            .ema_keep = std::min(ema.decay, (1 + number) / (10 + number)),

@@ -63,6 +63,15 @@ class Optimizer {
 
   std::vector<at::Tensor> momentum;  // parallel to the weights
 
+  const OptimizerSettings& settings() const { return settings_; }
+  // What the settings mean for a parameter.
+  struct Rule {
+    int64_t units;
+    bool clips;
+    double decay;
+  };
+  Rule rule(size_t parameter) const;
+
  private:
   std::vector<Param> params_;
   OptimizerSettings settings_;

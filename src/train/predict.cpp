@@ -46,10 +46,11 @@ PictureResult predict_picture(const TrainedModel& trained, const Path& file, int
     result.error = picture.broken;
     return result;
   }
-  const at::Tensor image =
-      at::from_blob(picture.pixels.data(), {1, size, size, 3}, at::kFloat).permute({0, 3, 1, 2});
+  const at::Tensor image = at::from_blob(picture.pixels.data(), {1, size, size, 3}, at::kFloat)
+                               .permute({0, 3, 1, 2})
+                               .to(trained.model.weights[0].device());
   Filters filters = make_filters(trained.model, compute_type(trained.precision), false);
-  const at::Tensor logits = forward(trained.model, filters, image);
+  const at::Tensor logits = forward(trained.model, filters, image).cpu();
   const at::Tensor p = trained.loss == "sigmoid" ? at::sigmoid(logits) : at::softmax(logits, 1);
   const auto [values, indices] = at::topk(p, top, 1);
   for (int64_t i = 0; i < top; ++i) {

@@ -9,8 +9,9 @@
 namespace nfscale {
 namespace {
 
-Json machine() {
+Json machine(const std::string& device) {
   return Json::object({{"host", host_name()},
+                       {"device", device},
                        {"isa", isa_level()},
                        {"started", static_cast<int64_t>(std::time(nullptr))},
                        {"nfscale", NFSCALE_VERSION},
@@ -53,10 +54,10 @@ void compare(const Path& run, const Json& stored, const Config& config, const Ru
 }
 
 Json run_json(const std::string& id, const LoadedConfig& loaded, const RunIdentity& identity,
-              Json history) {
+              const std::string& device, Json history) {
   Json origins = Json::object();
   for (const auto& [key, where] : loaded.origins.of) origins.set(key, where);
-  history.push(machine());
+  history.push(machine(device));
   return Json::object(
       {{"id", id},
        {"config", config_json(loaded.config)},
@@ -85,7 +86,7 @@ std::optional<Json> final_result(const Path& run) {
 }  // namespace
 
 RunDirectory open_run(const Path& path, const LoadedConfig& loaded, RunIdentity identity,
-                      const std::string& resume) {
+                      const std::string& device, const std::string& resume) {
   files().make_folder(path);
   RunDirectory run{path, FileLock(path / ".lock", path.string()), identity, {}, {}, {}};
   run.id = config_hash(loaded.config, identity.train_fingerprint, identity.heldout_fingerprint);
@@ -103,7 +104,8 @@ RunDirectory open_run(const Path& path, const LoadedConfig& loaded, RunIdentity 
     fail(Exit::damaged, "{}: checkpoints without run.json; start again with another --out",
          path.string());
   }
-  write_file(path / "run.json", run_json(run.id, loaded, run.identity, history).dump(1) + "\n");
+  write_file(path / "run.json",
+             run_json(run.id, loaded, run.identity, device, history).dump(1) + "\n");
   if (run.result) return run;
   write_file(path / "config.toml", config_toml(loaded.config));
   std::vector<Path> stray;

@@ -32,9 +32,9 @@ struct RunDirectory {
 // Opens or makes the directory and takes its lock. Exit::usage where another process has it, or
 // where a key that changes results, the data or the first weights are not those of the start: with
 // the key, both values, and how a new run starts from here. `resume` "never" refuses a directory
-// with a run.
+// with a run. `device` is written down, no more: a run may go on with another.
 RunDirectory open_run(const Path& path, const LoadedConfig& loaded, RunIdentity identity,
-                      const std::string& resume);
+                      const std::string& device, const std::string& resume);
 
 // Durable; the last word about how the run ended.
 void write_result(const Path& run, const Json& result);

@@ -7,13 +7,13 @@
 
 #include "base/process.h"
 #include "base/random.h"
+#include "cuda/devices.h"
 #include "model/loss.h"
+#include "train/cuda_step.h"
 #include "train/evaluate.h"
 
 namespace nfscale {
-namespace {
 
-// Draws of the slots [begin, end) of the batch: a function of (seed, slot, block) alone.
 Masks draw_masks(const Arch& arch, const Batch& batch, int64_t begin, int64_t end, uint64_t seed) {
   Masks masks;
   const auto slot = [&](int64_t row) { return batch.begin + static_cast<uint64_t>(row); };
@@ -40,13 +40,12 @@ Masks draw_masks(const Arch& arch, const Batch& batch, int64_t begin, int64_t en
   return masks;
 }
 
-at::Tensor losses_of(const at::Tensor& logits, const at::Tensor& labels, const LossConfig& loss) {
+at::Tensor example_losses(const at::Tensor& logits, const at::Tensor& labels,
+                          const LossConfig& loss) {
   if (loss.kind == "softmax") return softmax_loss(logits, labels, loss.label_smoothing);
   return sigmoid_loss(logits, at::zeros_like(logits).scatter_(1, labels.unsqueeze(1), 1),
                       loss.label_smoothing);
 }
-
-}  // namespace
 
 StepResult train_step(const Model& model, Filters& filters, Optimizer& optimizer, const Ema& ema,
                       const Batch& batch, const StepSettings& s, double lr, uint64_t t) {
@@ -66,7 +65,7 @@ StepResult train_step(const Model& model, Filters& filters, Optimizer& optimizer
     const at::Tensor weights =
         at::from_blob(const_cast<float*>(batch.weights.data()) + begin, {end - begin}, at::kFloat);
     const at::Tensor logits = forward(model, filters, batch_images(batch, begin, end), &masks);
-    const at::Tensor loss = (losses_of(logits, labels, s.loss) * weights).sum() / total;
+    const at::Tensor loss = (example_losses(logits, labels, s.loss) * weights).sum() / total;
     result.loss += loss.item<double>();
     right += ((logits.detach().argmax(1) == labels) * weights).sum().item<double>();
     const double middle = now_s();
@@ -81,6 +80,41 @@ StepResult train_step(const Model& model, Filters& filters, Optimizer& optimizer
   if (result.finite) optimizer.step(model.weights, filters, lr, ema, t);
   result.update_s = now_s() - started;
   return result;
+}
+
+namespace {
+
+class CpuStepper : public Stepper {
+ public:
+  CpuStepper(const Model& model, Optimizer& optimizer, const Ema& ema, at::ScalarType compute,
+             const StepSettings& settings)
+      : model_(model),
+        optimizer_(optimizer),
+        ema_(ema),
+        settings_(settings),
+        filters_(make_filters(model, compute, true)) {}
+  StepResult step(const Batch& batch, const Batch*, double lr, uint64_t t) override {
+    return train_step(model_, filters_, optimizer_, ema_, batch, settings_, lr, t);
+  }
+  void to_host() override {}
+
+ private:
+  const Model& model_;
+  Optimizer& optimizer_;
+  const Ema& ema_;
+  StepSettings settings_;
+  Filters filters_;
+};
+
+}  // namespace
+
+std::unique_ptr<Stepper> make_stepper(at::Device device, const Model& model, Optimizer& optimizer,
+                                      const Ema& ema, at::ScalarType compute,
+                                      const StepSettings& settings) {
+  if constexpr (cuda::kBuilt)
+    if (device.type() == at::kCUDA)
+      return make_cuda_stepper(device, model, optimizer, ema, compute, settings);
+  return std::make_unique<CpuStepper>(model, optimizer, ema, compute, settings);
 }
 
 }  // namespace nfscale

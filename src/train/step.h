@@ -1,6 +1,8 @@
 // One training step: forward, loss, backward over micro-batches, clipping, update.
 #pragma once
 
+#include <memory>
+
 #include "config/config.h"
 #include "data/loader.h"
 #include "model/nfnet.h"
@@ -19,12 +21,34 @@ struct StepResult {
   StepStats stats;
   bool finite = true;  // false: nothing was updated
   bool empty = false;  // every slot has weight 0: nothing was updated
-  double forward_s = 0, backward_s = 0, update_s = 0;
+  double forward_s = 0, backward_s = 0, update_s = 0;  // 0 where the parts are not apart
 };
 
 // Loss and gradient are sums over the slots divided by the sum of the weights of the whole step, so
 // that micro-batches of any sizes give the same. `t` counts the steps from 0, for the average.
 StepResult train_step(const Model& model, Filters& filters, Optimizer& optimizer, const Ema& ema,
                       const Batch& batch, const StepSettings& settings, double lr, uint64_t t);
+
+// Training steps on a device, with what is kept there from step to step. Weights, momentum and
+// average that a stepper was made with are those of the last step behind to_host().
+class Stepper {
+ public:
+  virtual ~Stepper() = default;
+  // As train_step. `next`, or null, is the batch of the following step where it is known already:
+  // it may be on its way to the device while this step is computed.
+  virtual StepResult step(const Batch& batch, const Batch* next, double lr, uint64_t t) = 0;
+  virtual void to_host() = 0;
+};
+// The arguments outlive the stepper.
+std::unique_ptr<Stepper> make_stepper(at::Device device, const Model& model, Optimizer& optimizer,
+                                      const Ema& ema, at::ScalarType compute,
+                                      const StepSettings& settings);
+
+// Draws of the slots of the rows [begin, end): a function of (seed, slot, block) alone.
+Masks draw_masks(const Arch& arch, const Batch& batch, int64_t begin, int64_t end, uint64_t seed);
+
+// [N], of logits [N, K] and labels [N].
+at::Tensor example_losses(const at::Tensor& logits, const at::Tensor& labels,
+                          const LossConfig& loss);
 
 }  // namespace nfscale

@@ -4,7 +4,6 @@
 
 #include <ctime>
 
-#include "base/cpu.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/process.h"
@@ -14,6 +13,7 @@
 #include "data/loader.h"
 #include "model/init.h"
 #include "train/bench.h"
+#include "train/device.h"
 #include "train/evaluate.h"
 #include "train/metrics.h"
 #include "train/run.h"
@@ -153,12 +153,14 @@ Json compute_json(const Run& run, bool done) {
   // The machine's own rate, measured now: what others do on it slows both alike.
   Json mfu;
   if (done && typical > 0)
-    mfu = step_flops / typical / (1e12 * matrix_product_tflops(run.directory.identity.precision));
+    mfu = step_flops / typical /
+          (1e12 * matrix_product_tflops(run.directory.identity.precision, run.options.device));
+  const int devices = run.options.device == at::kCPU ? run.options.threads : 1;
   return Json::object(
       {{"flops", 6.0 * static_cast<double>(macs) * images},
-       {"device", "cpu"},
-       {"devices", run.options.threads},
-       {"device_hours", static_cast<double>(p.step) * typical * run.options.threads / 3600},
+       {"device", device_text(run.options.device)},
+       {"devices", devices},
+       {"device_hours", static_cast<double>(p.step) * typical * devices / 3600},
        {"step_s", typical},
        {"wall_s", p.wall_s + now_s() - run.started},
        {"mfu", mfu},
@@ -284,7 +286,7 @@ std::string status_of(Exit code) {
 Evaluation evaluate_run(const Run& run) {
   Model model = run.model;
   if (averages(run)) model.weights = run.ema.average;
-  return evaluate(model, run.heldout,
+  return evaluate(on_device(model, run.options.device), run.heldout,
                   {.data = run.config.data,
                    .class_names = run.train->classes(),
                    .size = run.config.train.eval_size,
@@ -332,16 +334,16 @@ LoaderOptions loader_options(const Run& run) {
 // The training loop. Everything that the order of examples depends on is progress.g.
 void loop(Run& run) {
   Loader loader(run.train, loader_options(run), run.progress.g);
-  Filters filters = make_filters(run.model, compute_of(run), true);
-  const StepSettings settings{run.config.loss, run.directory.identity.micro_batch,
-                              static_cast<uint64_t>(run.config.train.seed)};
+  const auto stepper =
+      make_stepper(run.options.device, run.model, run.optimizer, run.ema, compute_of(run),
+                   {run.config.loss, run.directory.identity.micro_batch,
+                    static_cast<uint64_t>(run.config.train.seed)});
   while (run.progress.step < run.total_steps) {
     const double began = now_s(), waited_before = loader.waited_s();
     const Batch& batch = loader.next();
     report_broken(run, batch);
     const double lr = learning_rate(run.schedule, run.progress.step);
-    const StepResult s = train_step(run.model, filters, run.optimizer, run.ema, batch, settings, lr,
-                                    run.progress.step);
+    const StepResult s = stepper->step(batch, loader.ready(), lr, run.progress.step);
     if (!s.finite)
       fail(Exit::diverged,
            "{}: diverged in step {}: the loss or its gradient is not finite (a lower optim.lr, or "
@@ -357,20 +359,22 @@ void loop(Run& run) {
       log_step(run, s, lr, step_s, loader.waited_s() - waited_before);
     live(progress_line(run, s, lr));
     const bool stop = stop_requested();
-    if (stop || p.step == run.total_steps || due(run.config.checkpoint.every, run, run.saved_at))
+    if (stop || p.step == run.total_steps || due(run.config.checkpoint.every, run, run.saved_at)) {
+      stepper->to_host();
       save(run);
+    }
     if (stop && p.step < run.total_steps) throw Error(Exit::preempted, "");
   }
 }
 
 // ---------------------------------------------------------------- before the first step
-int64_t resolve_micro_batch(const Config& config, const Arch& arch) {
+int64_t resolve_micro_batch(const Config& config, const Arch& arch, at::Device device) {
   if (config.train.micro_batch) return config.train.micro_batch;
   // A stated bound, never the memory that happens to be free, so that a resume computes the same.
-  constexpr int64_t kBytes = int64_t{4} << 30;
+  const int64_t bytes = int64_t{device == at::kCPU ? 4 : 16} << 30;
   const int64_t image = 4 * arch.activations(config.train.image_size, config.train.image_size);
   const int64_t most =
-      std::clamp<int64_t>(kBytes / std::max<int64_t>(image, 1), 1, config.train.batch);
+      std::clamp<int64_t>(bytes / std::max<int64_t>(image, 1), 1, config.train.batch);
   const int64_t parts = (config.train.batch + most - 1) / most;
   return (config.train.batch + parts - 1) / parts;
 }
@@ -426,13 +430,15 @@ Run open(LoadedConfig& loaded, const TrainOptions& options) {
          duration_key_text(config.train.duration));
   const Schedule schedule = make_schedule(config, horizon, total_steps);
 
-  RunIdentity identity{train->fingerprint(), heldout ? heldout->fingerprint() : "", "",
-                       config.train.precision == "auto" ? cpu_precision() : config.train.precision,
-                       resolve_micro_batch(config, arch)};
+  RunIdentity identity{
+      train->fingerprint(), heldout ? heldout->fingerprint() : "", "",
+      config.train.precision == "auto" ? auto_precision(options.device) : config.train.precision,
+      resolve_micro_batch(config, arch, options.device)};
   if (options.init) identity.init_hash = hash128(MappedFile(weight_file_of(*options.init)).bytes());
   Model model = make_model(arch);
   Optimizer optimizer(model.params, model.weights, optimizer_settings(config.optim));
-  RunDirectory directory = open_run(options.out, loaded, identity, options.resume);
+  RunDirectory directory =
+      open_run(options.out, loaded, identity, device_text(options.device), options.resume);
   Certificate certificate(train->size(), static_cast<uint32_t>(config.data.augment.repeat));
   return {.loaded = loaded,
           .config = config,

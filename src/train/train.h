@@ -1,6 +1,8 @@
 // A whole training run, from its configuration to result.json.
 #pragma once
 
+#include <c10/core/Device.h>
+
 #include <optional>
 #include <string>
 
@@ -13,6 +15,7 @@ struct TrainOptions {
   std::optional<Path> init;  // a run, checkpoint or weight file to start from
   std::string resume = "auto";
   int threads = 1;
+  at::Device device = at::kCPU;
 };
 
 // Ends with result.json for every end that the program survives. Returns when the run is done;
