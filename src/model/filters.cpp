@@ -87,6 +87,18 @@ bool uses_kernels(at::ScalarType compute) {
 
 namespace {
 
+// By row, where the gradient of the weight is kept as factors.
+void set_weight_squares(const at::Tensor& w, DenseGradient& g) {
+  if (g.weight_squares.empty()) return;
+  const int64_t n = w.numel() / w.size(0);
+  at::parallel_for(0, std::ssize(g.weight_squares), std::max<int64_t>(1, 16384 / n),
+                   [&](int64_t begin, int64_t end) {
+                     for (int64_t r = begin; r < end; ++r)
+                       g.weight_squares[static_cast<size_t>(r)] =
+                           rows<float>().sums(w.const_data_ptr<float>() + r * n, n).squares;
+                   });
+}
+
 // The weights of squeeze-excite, of which no side is 1: then clipping takes them row by row.
 std::vector<DenseGradient> dense_gradients(const Model& model) {
   std::vector<DenseGradient> all(model.params.size());
@@ -95,15 +107,9 @@ std::vector<DenseGradient> dense_gradients(const Model& model) {
     const std::string& name = model.params[i].name;
     if (!name.ends_with(".attn_last.fc1.weight") && !name.ends_with(".attn_last.fc2.weight"))
       continue;
-    const int64_t n = w.size(1);
-    if (w.size(0) == 1 || n == 1) continue;
+    if (w.size(0) == 1 || w.size(1) == 1) continue;
     all[i].weight_squares.resize(static_cast<size_t>(w.size(0)));
-    at::parallel_for(0, w.size(0), std::max<int64_t>(1, 16384 / n),
-                     [&](int64_t begin, int64_t end) {
-                       for (int64_t r = begin; r < end; ++r)
-                         all[i].weight_squares[static_cast<size_t>(r)] =
-                             rows<float>().sums(w.const_data_ptr<float>() + r * n, n).squares;
-                     });
+    set_weight_squares(w, all[i]);
   }
   return all;
 }
@@ -113,6 +119,7 @@ std::vector<DenseGradient> dense_gradients(const Model& model) {
 Filters make_filters(const Model& model, at::ScalarType compute, bool training) {
   Filters filters;
   filters.compute = compute;
+  if (model.arch.is_vit()) return filters;
   const bool on_gpu = cuda::kBuilt && model.weights[0].is_cuda();
   if (model.weights[0].scalar_type() != at::kFloat) return filters;
   if (on_gpu ? compute == at::kDouble : !uses_kernels(compute)) return filters;
@@ -149,6 +156,13 @@ Filters make_filters(const Model& model, at::ScalarType compute, bool training) 
     if (on_gpu) standardize_on_gpu(model, filters);
   if (training && !on_gpu && has_products(at::kFloat)) filters.dense = dense_gradients(model);
   return filters;
+}
+
+void remake_filters(const Weights& weights, Filters& filters) {
+  for (Filter& f : filters.of_layer)
+    if (f.value.defined())
+      for_rows(f, [&](int64_t begin, int64_t end) { filter_rows_forward(weights, f, begin, end); });
+  for (size_t i = 0; i < filters.dense.size(); ++i) set_weight_squares(weights[i], filters.dense[i]);
 }
 
 void filter_rows_forward(const Weights& weights, Filter& f, int64_t begin, int64_t end,

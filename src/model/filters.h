@@ -73,6 +73,9 @@ bool uses_kernels(at::ScalarType compute);
 // convolution takes as a leaf of autograd; the gradient of training is left to train/cuda_step.h.
 Filters make_filters(const Model& model, at::ScalarType compute, bool training);
 
+// Anew, of weights that something else has changed.
+void remake_filters(const Weights& weights, Filters& filters);
+
 // Values of the filters [begin, end) of a layer from its weights. `sums` may be those of the only
 // row [begin, end), where they are known.
 void filter_rows_forward(const Weights& weights, Filter& filter, int64_t begin, int64_t end,

@@ -91,7 +91,7 @@ void save(Run& run) {
                             .tensors = {},
                             .state = state_of(run)};
   content.tensors["model"] = weight_views(run.model, run.model.weights);
-  content.tensors["optimizer"] = weight_views(run.model, run.optimizer.momentum);
+  content.tensors["optimizer"] = tensor_views(run.optimizer.state());
   if (averages(run)) content.tensors["ema"] = weight_views(run.model, run.ema.average);
   save_checkpoint(folder, content);
   const Duration& every = run.config.checkpoint.keep_every;
@@ -110,7 +110,8 @@ void load_tensors(const Model& like, const Path& file, std::vector<at::Tensor>& 
 void restore(Run& run) {
   const FoundCheckpoint& found = *run.directory.checkpoint;
   load_tensors(run.model, found.folder / "model.safetensors", run.model.weights);
-  load_tensors(run.model, found.folder / "optimizer.safetensors", run.optimizer.momentum);
+  load_named(run.optimizer.state(), read_safetensors(found.folder / "optimizer.safetensors"),
+             "the optimizer");
   if (averages(run)) load_tensors(run.model, found.folder / "ema.safetensors", run.ema.average);
   Progress& p = run.progress;
   const Json& s = found.state;
@@ -384,7 +385,10 @@ Schedule make_schedule(const Config& config, const Horizon& horizon, uint64_t to
              .peak = *config.optim.lr,
              .warmup_steps = in_steps(config.schedule.warmup, horizon),
              .total_steps = static_cast<double>(total_steps),
-             .final_rate = *config.optim.lr * config.schedule.final_fraction};
+             .final_rate = *config.optim.lr * config.schedule.final_fraction,
+             .cooldown_steps = in_steps(config.schedule.cooldown, horizon),
+             .timescale = in_steps(config.schedule.timescale, horizon)};
+  if (s.timescale <= 0) s.timescale = std::max(1.0, s.warmup_steps);
   if (s.warmup_steps > s.total_steps)
     fail(Exit::usage, "schedule.warmup: {} is {:.1f} steps, longer than the run of {}",
          duration_key_text(config.schedule.warmup), s.warmup_steps, total_steps);
@@ -417,7 +421,13 @@ Run open(LoadedConfig& loaded, const TrainOptions& options) {
   std::shared_ptr<const Source> heldout;
   if (!config.data.heldout.empty()) heldout = open_source(config.data.heldout);
   if (heldout) match_classes(*heldout, train->classes());
-  const Arch arch = make_arch(config.model, static_cast<int64_t>(train->classes().size()));
+  const auto classes = static_cast<int64_t>(train->classes().size());
+  if (config.model.name.starts_with("vit") && !config.model.head_bias)
+    config.model.head_bias =
+        config.loss.kind == "sigmoid"
+            ? -std::log(static_cast<double>(config.model.classes ? config.model.classes : classes))
+            : 0;
+  const Arch arch = make_arch(config.model, classes, sides_of(config.train.image_size));
   if (arch.classes < static_cast<int64_t>(train->classes().size()))
     fail(Exit::usage, "model.classes: {} is less than the {} classes of the data", arch.classes,
          train->classes().size());
@@ -436,7 +446,7 @@ Run open(LoadedConfig& loaded, const TrainOptions& options) {
       resolve_micro_batch(config, arch, options.device)};
   if (options.init) identity.init_hash = hash128(MappedFile(weight_file_of(*options.init)).bytes());
   Model model = make_model(arch);
-  Optimizer optimizer(model.params, model.weights, optimizer_settings(config.optim));
+  Optimizer optimizer(model.params, model.weights, optimizer_settings(config.optim, arch));
   RunDirectory directory =
       open_run(options.out, loaded, identity, device_text(options.device), options.resume);
   Certificate certificate(train->size(), static_cast<uint32_t>(config.data.augment.repeat));
