@@ -1,7 +1,8 @@
-// The weights of all convolutions as the forward pass uses them: standardised, times the gain and
-// the factor of the activation in front (B21 section 4.1), in the type of the activations. They
-// change only with the weights, so they are made once a step, in the pass that updates the weights,
-// and once for a whole evaluation.
+// The weights of layers as the forward pass uses them, in the type of the activations: those of an
+// NFNet's convolutions standardised, times the gain and the factor of the activation in front (B21
+// section 4.1), those of a Transformer's layers over tokens as they are. They change only with the
+// weights, so they are made once a step, in the pass that updates the weights, and once for a whole
+// evaluation.
 #pragma once
 
 #include "kernels/rows.h"
@@ -21,6 +22,7 @@ struct RowStatistics {
 };
 
 struct Filter {
+  bool standardized = true;     // else there is no gain and no factor
   size_t weight = 0, gain = 0;  // places in Model::weights
   double factor = 1;            // of the activation in front
   Numerics numerics = Numerics::deepmind;

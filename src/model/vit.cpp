@@ -13,6 +13,7 @@
 #include <unordered_map>
 
 #include "base/error.h"
+#include "model/ops.h"
 
 namespace nfscale {
 namespace {
@@ -20,9 +21,15 @@ namespace {
 // Tokens are [N, T, D], the class token first where there is one.
 class Forward {
  public:
-  Forward(const Model& model, const Masks* masks, const Observer& observe)
-      : m_(model), s_(model.arch.vit), masks_(masks), observe_(observe) {
+  Forward(const Model& model, Filters& filters, const Masks* masks, const Observer& observe)
+      : m_(model),
+        filters_(filters),
+        s_(model.arch.vit),
+        masks_(masks),
+        observe_(observe),
+        timm_(numerics_of(model.arch) == Numerics::timm) {
     for (size_t i = 0; i < m_.params.size(); ++i) by_name_[m_.params[i].name] = i;
+    for (size_t i = 0; i < m_.arch.layers.size(); ++i) layers_[m_.arch.layers[i].name] = i;
   }
 
   at::Tensor run(const at::Tensor& images) const {
@@ -50,17 +57,24 @@ class Forward {
     if (observe_) observe_(name, value);
   }
 
-  at::Tensor linear(const std::string& name, const at::Tensor& x) const {
+  // Of gelu(x) where an activation stands in front.
+  at::Tensor linear(const std::string& name, const at::Tensor& x, bool activate = false) const {
+    const size_t layer = layers_.at(name);
+    const at::Tensor& bias = weight(name + ".bias");
+    if (!filters_.of_layer.empty() && filters_.of_layer[layer].value.defined()) {
+      const Activation gelu = timm_ ? Activation::gelu_erf : Activation::gelu_tanh;
+      return linear_by_kernels(x, activate ? gelu : Activation::none, filters_, layer, bias);
+    }
     const auto type = x.scalar_type();
-    return at::linear(x, weight(name + ".weight").to(type), weight(name + ".bias").to(type));
+    return at::linear(activate ? at::gelu(x, timm_ ? "none" : "tanh") : x,
+                      weight(name + ".weight").to(type), bias.to(type));
   }
   // Epsilon of both programs.
   at::Tensor norm(const std::string& name, const at::Tensor& x) const {
     return at::layer_norm(x, {s_.width}, weight(name + ".weight"), weight(name + ".bias"), 1e-6);
   }
   at::Tensor mlp(const std::string& name, const at::Tensor& x) const {
-    const char* form = numerics_of(m_.arch) == Numerics::timm ? "none" : "tanh";
-    return linear(name + ".fc2", at::gelu(linear(name + ".fc1", x), form));
+    return linear(name + ".fc2", linear(name + ".fc1", x), /*activate=*/true);
   }
 
   // Rows of a fused layer are queries, keys and values, each head by head.
@@ -84,6 +98,25 @@ class Forward {
     return x * (masks_->drop_path[branch].to(x.scalar_type()) / keep).view({-1, 1, 1});
   }
 
+  // [N, patches, D]
+  at::Tensor embed_patches(const at::Tensor& images) const {
+    const int64_t p = s_.patch;
+    const std::string name = "patch_embed.proj";
+    if (filters_.of_layer.empty())
+      return at::conv2d(images, weight(name + ".weight").to(images.scalar_type()),
+                        weight(name + ".bias").to(images.scalar_type()), p)
+          .flatten(2)
+          .transpose(1, 2);
+    // The pixels of a patch one behind the other.
+    const at::Tensor pixels = images.permute({0, 2, 3, 1})
+                                  .unflatten(2, {images.size(3) / p, p})
+                                  .unflatten(1, {images.size(2) / p, p})
+                                  .transpose(2, 3)
+                                  .flatten(3)
+                                  .flatten(1, 2);
+    return linear(name, pixels);
+  }
+
   at::Tensor embed(const at::Tensor& images) const {
     const int64_t p = s_.patch;
     for (const int64_t axis : {2, 3})
@@ -91,11 +124,7 @@ class Forward {
         fail(Exit::usage, "{}: patches of {} pixels do not divide pictures of {} x {}",
              m_.arch.name, p, images.size(2), images.size(3));
     const auto type = images.scalar_type();
-    const at::Tensor patches =
-        at::conv2d(images, weight("patch_embed.proj.weight").to(type),
-                   weight("patch_embed.proj.bias").to(type), p)
-            .flatten(2)
-            .transpose(1, 2);
+    const at::Tensor patches = embed_patches(images);
     const at::Tensor positions =
         resize_position_embedding(weight("pos_embed"), s_.prefix(), s_.grid,
                                   {images.size(2) / p, images.size(3) / p}, numerics_of(m_.arch))
@@ -122,10 +151,12 @@ class Forward {
   }
 
   const Model& m_;
+  Filters& filters_;
   const VitShape& s_;
   const Masks* masks_;
   const Observer& observe_;
-  std::unordered_map<std::string, size_t> by_name_;
+  bool timm_;
+  std::unordered_map<std::string, size_t> by_name_, layers_;
 };
 
 }  // namespace
@@ -142,9 +173,9 @@ at::Tensor resize_position_embedding(const at::Tensor& embedding, int64_t prefix
   return at::cat({embedding.slice(1, 0, prefix), resized.flatten(2).transpose(1, 2)}, 1);
 }
 
-at::Tensor forward_vit(const Model& model, const at::Tensor& images, const Masks* masks,
-                       const Observer& observe) {
-  return Forward(model, masks, observe).run(images);
+at::Tensor forward_vit(const Model& model, Filters& filters, const at::Tensor& images,
+                       const Masks* masks, const Observer& observe) {
+  return Forward(model, filters, masks, observe).run(images);
 }
 
 }  // namespace nfscale

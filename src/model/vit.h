@@ -5,9 +5,9 @@
 
 namespace nfscale {
 
-// forward() of a Vision Transformer. Images are of the type of the activations.
-at::Tensor forward_vit(const Model& model, const at::Tensor& images, const Masks* masks,
-                       const Observer& observe);
+// forward() of a Vision Transformer. Images are of type filters.compute, in channels-last memory.
+at::Tensor forward_vit(const Model& model, Filters& filters, const at::Tensor& images,
+                       const Masks* masks, const Observer& observe);
 
 // The position embedding [1, prefix + from[0] from[1], D] for a grid of `to` patches; the rows of
 // the prefix are copied. deepmind: bilinear with aligned corners (big_vision: scipy.ndimage.zoom,
