@@ -20,11 +20,11 @@ struct Layer {
   enum class Kind {
     std_conv,  // weight-standardised convolution: weight [O, I/G, k, k], bias [O], gain [O, 1, 1,
                // 1]
-    conv,      // a plain convolution, of squeeze-excite or of patches: weight [O, I, k, k], bias [O]
-    linear,    // weight [O, I], bias [O]
-    scalar,    // one learnable number, no bias
-    norm,      // LayerNorm: weight [O], bias [O]
-    table,     // learnable rows [1, O, I], no bias: position embedding, class token, query
+    conv,    // a plain convolution, of squeeze-excite or of patches: weight [O, I, k, k], bias [O]
+    linear,  // weight [O, I], bias [O]
+    scalar,  // one learnable number, no bias
+    norm,    // LayerNorm: weight [O], bias [O]
+    table,   // learnable rows [1, O, I], no bias: position embedding, class token, query
     attention,  // scaled dot products of `in` channels: no parameters, but multiply-adds
   };
   std::string name;  // a scalar's or a table's own name, else the prefix of the parameters
@@ -47,10 +47,10 @@ struct Block {
 // What the layers of a Vision Transformer do not say.
 struct VitShape {
   int64_t patch = 16, width = 384, depth = 12, mlp = 1536, heads = 6;
-  std::string pool = "map";     // attention, "gap" the mean of the tokens, "tok" the class token
-  bool norm_after = false;      // the last LayerNorm stands behind the pooling
-  bool class_position = false;  // the class token has a row of the position embedding
-  double head_bias = 0;         // of every class, before training
+  std::string pool = "map";       // attention, "gap" the mean of the tokens, "tok" the class token
+  bool norm_after = false;        // the last LayerNorm stands behind the pooling
+  bool class_position = false;    // the class token has a row of the position embedding
+  double head_bias = 0;           // of every class, before training
   std::array<int64_t, 2> grid{};  // patches of the pictures of the position embedding, rows first
   int64_t tokens() const { return grid[0] * grid[1]; }
   int64_t prefix() const { return class_position ? 1 : 0; }  // rows of pos_embed in front

@@ -11,11 +11,16 @@ struct Named {
   int64_t patch, width, depth, mlp, heads;
 };
 constexpr Named kNamed[] = {
-    {"vit_ti16", 16, 192, 12, 768, 3},          {"vit_s16", 16, 384, 12, 1536, 6},
-    {"vit_b16", 16, 768, 12, 3072, 12},         {"vit_l16", 16, 1024, 24, 4096, 16},
-    {"vit_so400m14", 14, 1152, 27, 4304, 16},   {"vit_giant14", 14, 1408, 40, 6144, 16},
-    {"vit_gigantic14", 14, 1664, 48, 8192, 16}, {"vit_n0", 4, 64, 3, 344, 4},
-    {"vit_n1", 4, 80, 4, 344, 5},               {"vit_n2", 4, 96, 4, 424, 6},
+    {"vit_ti16", 16, 192, 12, 768, 3},
+    {"vit_s16", 16, 384, 12, 1536, 6},
+    {"vit_b16", 16, 768, 12, 3072, 12},
+    {"vit_l16", 16, 1024, 24, 4096, 16},
+    {"vit_so400m14", 14, 1152, 27, 4304, 16},
+    {"vit_giant14", 14, 1408, 40, 6144, 16},
+    {"vit_gigantic14", 14, 1664, 48, 8192, 16},
+    {"vit_n0", 4, 64, 3, 344, 4},
+    {"vit_n1", 4, 80, 4, 344, 5},
+    {"vit_n2", 4, 96, 4, 424, 6},
     {"vit_n3", 4, 96, 5, 456, 6},
 };
 
@@ -81,17 +86,13 @@ class Builder {
 
  private:
   int add(Layer layer) {
-    layer.more_positions = layer.total_stride && s_.pool == "tok" &&
-                           layer.kind != Layer::Kind::conv;
+    layer.more_positions =
+        layer.total_stride && s_.pool == "tok" && layer.kind != Layer::Kind::conv;
     a_.layers.push_back(std::move(layer));
     return static_cast<int>(a_.layers.size()) - 1;
   }
   void table(const std::string& name, int64_t rows) {
-    add({.name = name,
-         .kind = Layer::Kind::table,
-         .in = s_.width,
-         .out = rows,
-         .total_stride = 0});
+    add({.name = name, .kind = Layer::Kind::table, .in = s_.width, .out = rows, .total_stride = 0});
   }
   // `tokens`: of every token, else of one position.
   void norm(const std::string& name, bool tokens) {

@@ -22,9 +22,8 @@ void run_models(const Args& args) {
     ModelConfig config;
     config.name = name;
     const int64_t size = args.integer("--size", default_size(name), 1, 65500);
-    const Arch arch =
-        make_arch(config, args.integer("--classes", default_classes(name), 1, 1 << 24),
-                  sides_of(size));
+    const Arch arch = make_arch(
+        config, args.integer("--classes", default_classes(name), 1, 1 << 24), sides_of(size));
     const int64_t params = arch.param_count(), macs = arch.macs(size, size),
                   bytes = 4 * arch.activations(size, size);
     models.push(Json::object({{"name", name},
@@ -72,8 +71,8 @@ void run_paper(const Args& args) {
   }
   std::string text = text_table(table) + "\nHours as reported by arXiv 2310.16764. Assumed:\n";
   for (const std::string& a : paper_assumptions()) text += "- " + a + "\n";
-  print_result(args,
-               Json::object({{"rows", rows}, {"assumptions", Json(paper_assumptions())}}), text);
+  print_result(args, Json::object({{"rows", rows}, {"assumptions", Json(paper_assumptions())}}),
+               text);
 }
 
 void run_cost(const Args& args) {
@@ -81,8 +80,7 @@ void run_cost(const Args& args) {
   if (args.has("--study")) not_supported("cost --study");
   if (!args.has("--config")) fail(Exit::usage, "cost: --config F is needed");
   const Config c = load_config(args.path("--config"), args.all("--set")).config;
-  const Arch arch =
-      make_arch(c.model, default_classes(c.model.name), sides_of(c.train.image_size));
+  const Arch arch = make_arch(c.model, default_classes(c.model.name), sides_of(c.train.image_size));
   const auto examples = static_cast<uint64_t>(c.data.examples * c.data.augment.repeat);
   if (c.train.duration.unit == Duration::Unit::epochs && examples == 0)
     fail(Exit::usage, "data.examples: needed to turn train.duration = \"{}\" into images",

@@ -72,7 +72,7 @@ struct OptimConfig {
   bool nesterov = true;
   double weight_decay = 1e-6;
   std::optional<double> head_weight_decay;  // unset: weight_decay
-  std::optional<double> agc;  // unset: 0.01 with sgd, else off
+  std::optional<double> agc;                // unset: 0.01 with sgd, else off
   std::string agc_rule = "deepmind";
   std::optional<std::vector<std::string>> agc_exclude;  // unset: the default of the rule
   double clip_norm = 0;
@@ -238,7 +238,8 @@ void visit(V&& v, C& c) {
 
   v("optim.name", c.optim.name, one_of({"sgd", "adamw", "adafactor"}), "optimiser");
   v("optim.lr", c.optim.lr, positive,
-    "peak learning rate at the given batch; unset is 0.1 * batch / 256 of sgd, 0.001 of the others");
+    "peak learning rate at the given batch; unset is 0.1 * batch / 256 of sgd, 0.001 of the "
+    "others");
   v("optim.momentum", c.optim.momentum, between(0, 0.9999), "momentum of SGD");
   v("optim.nesterov", c.optim.nesterov, any, "Nesterov's form of momentum");
   v("optim.weight_decay", c.optim.weight_decay, at_least(0),

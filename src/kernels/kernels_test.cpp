@@ -275,8 +275,13 @@ void check_rows() {
       EXPECT_NEAR(sums.sum, new_sum, 40 * scale);
     }
     {
-      const AdamNumbers numbers{.decay = 0.1, .beta1 = 0.8, .beta2 = 0.95, .eps = 1e-3,
-                                .rate = 0.05, .ema_keep = 0.99, .correction1 = 3,
+      const AdamNumbers numbers{.decay = 0.1,
+                                .beta1 = 0.8,
+                                .beta2 = 0.95,
+                                .eps = 1e-3,
+                                .rate = 0.05,
+                                .ema_keep = 0.99,
+                                .correction1 = 3,
                                 .correction2 = 5};
       std::vector<T> p2 = p, m2 = m, v2 = x, average2 = average;
       for (T& v : v2) v = std::abs(v);

@@ -172,11 +172,9 @@ Sums adamw_row(T* p, T* m, T* v, T* average, const T* g, double factor, const Ad
         hn::MulAdd(hn::Set(d, b1), hn::LoadU(d, m + i), hn::Mul(hn::Set(d, own1), grad));
     const auto square = hn::MulAdd(hn::Set(d, b2), hn::LoadU(d, v + i),
                                    hn::Mul(hn::Set(d, own2), hn::Mul(grad, grad)));
-    const auto size =
-        hn::Add(hn::Sqrt(hn::Mul(hn::Set(d, c2), square)), hn::Set(d, eps));
+    const auto size = hn::Add(hn::Sqrt(hn::Mul(hn::Set(d, c2), square)), hn::Set(d, eps));
     const auto step = hn::Div(hn::Mul(hn::Set(d, c1), mean), size);
-    const auto now =
-        hn::NegMulAdd(hn::Set(d, rate), hn::MulAdd(hn::Set(d, decay), old, step), old);
+    const auto now = hn::NegMulAdd(hn::Set(d, rate), hn::MulAdd(hn::Set(d, decay), old, step), old);
     hn::StoreU(mean, d, m + i);
     hn::StoreU(square, d, v + i);
     hn::StoreU(now, d, p + i);
@@ -191,7 +189,7 @@ Sums adamw_row(T* p, T* m, T* v, T* average, const T* g, double factor, const Ad
 template <class T>
 Rows<T> table() {
   return {sums_of<T>,   squares_of<T>,   dot_and_sum_of<T>, add_row<T>,
-          scale_row<T>, combine_rows<T>, sgd_row<T>, adamw_row<T>};
+          scale_row<T>, combine_rows<T>, sgd_row<T>,        adamw_row<T>};
 }
 Rows<float> rows_float() {
   return table<float>();

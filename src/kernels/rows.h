@@ -46,8 +46,8 @@ struct Rows {
               int64_t n);
   // g' = factor g; m = beta1 m + (1 - beta1) g'; v = beta2 v + (1 - beta2) g'^2;
   // p -= rate (correction1 m / (sqrt(correction2 v) + eps) + decay p); average and result as sgd.
-  Sums (*adamw)(T* p, T* m, T* v, T* average, const T* g, double factor,
-                const AdamNumbers& numbers, int64_t n);
+  Sums (*adamw)(T* p, T* m, T* v, T* average, const T* g, double factor, const AdamNumbers& numbers,
+                int64_t n);
 };
 
 // Those of the best instruction set here.

@@ -117,8 +117,8 @@ std::vector<DenseGradient> dense_gradients(const Model& model) {
 // Convolutions of an NFNet; what a Transformer does to every token, and to every patch.
 bool has_filter(const Layer& l) {
   return l.kind == Layer::Kind::std_conv ||
-         (l.total_stride > 1 && (l.kind == Layer::Kind::linear ||
-                                 (l.kind == Layer::Kind::conv && l.kernel == l.stride)));
+         (l.total_stride > 1 &&
+          (l.kind == Layer::Kind::linear || (l.kind == Layer::Kind::conv && l.kernel == l.stride)));
 }
 
 // A patch is one position of kernel^2 in channels.
@@ -162,8 +162,8 @@ Filters make_filters(const Model& model, at::ScalarType compute, bool training) 
     for_rows(
         f, [&](int64_t begin, int64_t end) { filter_rows_forward(model.weights, f, begin, end); });
     if (training) continue;
-    f.packed = pack_filter(f.standardized ? f.value : f.value.view({layer.out, 1, 1, -1}),
-                           layer.groups);
+    f.packed =
+        pack_filter(f.standardized ? f.value : f.value.view({layer.out, 1, 1, -1}), layer.groups);
     // From here on `value` stands for its shape.
     f.value = at::empty({1}, compute).expand(f.value.sizes());
   }
@@ -177,7 +177,8 @@ void remake_filters(const Weights& weights, Filters& filters) {
   for (Filter& f : filters.of_layer)
     if (f.value.defined())
       for_rows(f, [&](int64_t begin, int64_t end) { filter_rows_forward(weights, f, begin, end); });
-  for (size_t i = 0; i < filters.dense.size(); ++i) set_weight_squares(weights[i], filters.dense[i]);
+  for (size_t i = 0; i < filters.dense.size(); ++i)
+    set_weight_squares(weights[i], filters.dense[i]);
 }
 
 void filter_rows_forward(const Weights& weights, Filter& f, int64_t begin, int64_t end,

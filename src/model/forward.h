@@ -13,7 +13,7 @@ namespace nfscale {
 struct Masks {
   // By branch (Arch::branch_rates): [N], or undefined where nothing is dropped.
   std::vector<at::Tensor> drop_path;
-  at::Tensor head;                    // [N, features], or undefined
+  at::Tensor head;  // [N, features], or undefined
 };
 
 // Called with the name and value of every intermediate result that reference files hold.

@@ -40,8 +40,7 @@ Distribution nfnet_distribution(const Param& p, const Arch& arch) {
   if (!p.is_weight()) return {Kind::constant, p.name.ends_with(".gain") ? 1.0 : 0.0};
   if (p.kind == Layer::Kind::linear) return {Kind::normal, 0.01};
   const bool truncated = p.kind == Layer::Kind::conv && arch.numerics == "deepmind";
-  return {truncated ? Kind::truncated : Kind::normal,
-          std::sqrt(1 / static_cast<double>(p.fan_in))};
+  return {truncated ? Kind::truncated : Kind::normal, std::sqrt(1 / static_cast<double>(p.fan_in))};
 }
 
 Distribution timm_vit_distribution(const Param& p, const Arch& arch) {

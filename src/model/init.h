@@ -12,8 +12,9 @@ namespace nfscale {
 //
 // Vision Transformers, deepmind (big_vision): patches LeCun normal, matrices D x D of attention and
 // those of MLPs Xavier uniform, biases of MLPs N(0, 1e-6^2), positions N(0, 1 / D), query Xavier
-// uniform, class token and classifier 0, its bias model.head_bias. timm: linear layers and positions
-// N(0, 0.02^2), the query N(0, 1 / D), class token N(0, 1e-6^2), patches as PyTorch has them.
+// uniform, class token and classifier 0, its bias model.head_bias. timm: linear layers and
+// positions N(0, 0.02^2), the query N(0, 1 / D), class token N(0, 1e-6^2), patches as PyTorch has
+// them.
 //
 // A tensor's values depend on the seed and its place in the list alone.
 void init_weights(Model& model, uint64_t seed);

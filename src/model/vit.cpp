@@ -166,10 +166,9 @@ at::Tensor resize_position_embedding(const at::Tensor& embedding, int64_t prefix
   if (from == to) return embedding;
   const at::Tensor grid =
       embedding.slice(1, prefix).transpose(1, 2).unflatten(2, {from[0], from[1]}).contiguous();
-  const at::Tensor resized =
-      numerics == Numerics::timm
-          ? at::_upsample_bicubic2d_aa(grid, to, /*align_corners=*/false)
-          : at::upsample_bilinear2d(grid, to, /*align_corners=*/true);
+  const at::Tensor resized = numerics == Numerics::timm
+                                 ? at::_upsample_bicubic2d_aa(grid, to, /*align_corners=*/false)
+                                 : at::upsample_bilinear2d(grid, to, /*align_corners=*/true);
   return at::cat({embedding.slice(1, 0, prefix), resized.flatten(2).transpose(1, 2)}, 1);
 }
 

@@ -58,7 +58,8 @@ void choose_axes(AdafactorPart& part, int64_t least) {
   if (next >= 0 && at(next) >= least) part.largest = largest, part.next = next;
 }
 
-at::Tensor zeros_without(const AdafactorPart& part, int64_t axis, const at::TensorOptions& options) {
+at::Tensor zeros_without(const AdafactorPart& part, int64_t axis,
+                         const at::TensorOptions& options) {
   std::vector<int64_t> shape = part.shape;
   shape.erase(shape.begin() + axis);
   return at::zeros(shape, options);

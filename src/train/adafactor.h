@@ -29,9 +29,9 @@ struct AdafactorSettings {
 // heads as an axis.
 struct AdafactorPart {
   size_t parameter;
-  std::string name;            // the parameter's, with /q, /k or /v of a fused one
-  int64_t first, rows;         // of the parameter
-  std::vector<int64_t> shape;  // as it is seen
+  std::string name;                 // the parameter's, with /q, /k or /v of a fused one
+  int64_t first, rows;              // of the parameter
+  std::vector<int64_t> shape;       // as it is seen
   int64_t largest = -1, next = -1;  // axes, where the second moment is factored
   // momentum [shape]; full [shape], or row and column without the axis that each averages over.
   at::Tensor momentum, row, column, full;

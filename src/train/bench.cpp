@@ -121,8 +121,7 @@ BenchResult bench_step(const BenchOptions& o) {
   config.loss.label_smoothing = 0.1;
   if (o.model.starts_with("vit")) config.optim.name = "adamw";
   resolve(config);
-  Model model =
-      make_model(make_arch(config.model, default_classes(o.model), sides_of(o.size)));
+  Model model = make_model(make_arch(config.model, default_classes(o.model), sides_of(o.size)));
   init_weights(model, 0);
   const Batch batch = made_up_batch(o.batch, o.size, model.arch.classes);
   BenchResult r = o.evaluation ? measure_evaluation(o, on_device(model, o.device), batch)

@@ -25,8 +25,7 @@ StepInput make_input(const Arch& arch, int64_t rows, int64_t size,
                              {&input.weights, {rows}, at::kFloat}};
   input.masks.drop_path.resize(arch.branch_rates.size());
   for (size_t b = 0; b < arch.branch_rates.size(); ++b)
-    if (arch.branch_rates[b] > 0)
-      parts.push_back({&input.masks.drop_path[b], {rows}, at::kFloat});
+    if (arch.branch_rates[b] > 0) parts.push_back({&input.masks.drop_path[b], {rows}, at::kFloat});
   if (arch.drop_rate > 0) parts.push_back({&input.masks.head, {rows, arch.features}, at::kFloat});
   int64_t end = 0;
   for (Part& p : parts) {

@@ -32,9 +32,10 @@ FoundCheckpoint checkpoint_of(const Path& run, const std::string& step) {
     return a.size() != b.size() ? a.size() < b.size() : a < b;
   });
   if (std::find(there.begin(), there.end(), step) == there.end())
-    fail(Exit::usage,
-         "--fork: {} has no checkpoint of step {} (there are: {}; checkpoint.keep_every keeps them)",
-         run.string(), printable(step), join(there, ", "));
+    fail(
+        Exit::usage,
+        "--fork: {} has no checkpoint of step {} (there are: {}; checkpoint.keep_every keeps them)",
+        run.string(), printable(step), join(there, ", "));
   const Path folder = run / "checkpoints" / fmt::format("step-{:0>8}", step);
   if (const std::string damage = checkpoint_damage(folder); !damage.empty())
     fail(Exit::damaged, "--fork: {}: {}", folder.string(), damage);

@@ -259,10 +259,9 @@ void Optimizer::update(const Piece& piece, const Weights& weights, Filter* filte
     scalar_t* v = second_.empty() ? nullptr : second_[k].data_ptr<scalar_t>();
     scalar_t* average = ema.average.empty() ? nullptr : ema.average[k].data_ptr<scalar_t>();
     // Of the first unit of the piece. Factors are of float alone.
-    const scalar_t* g =
-        factors ? reinterpret_cast<const scalar_t*>(dense_gradient_rows(
-                      *factors, piece.first, piece.last - piece.first))
-                : weights[k].grad().const_data_ptr<scalar_t>() + piece.first * n;
+    const scalar_t* g = factors ? reinterpret_cast<const scalar_t*>(dense_gradient_rows(
+                                      *factors, piece.first, piece.last - piece.first))
+                                : weights[k].grad().const_data_ptr<scalar_t>() + piece.first * n;
     for (int64_t unit = piece.first; unit < piece.last; ++unit) {
       const auto u = static_cast<size_t>(unit);
       const int64_t at = unit * n + piece.from;

@@ -33,13 +33,12 @@ struct OptimizerSettings {
   bool nesterov = true;
   std::string agc_rule = "deepmind";
   double layer_decay = 1;  // of the rate, for each level below the highest (Param::level)
-  std::vector<std::string> agc_exclude;  // glob patterns on names
+  std::vector<std::string> agc_exclude;           // glob patterns on names
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;  // of AdamW
   AdafactorSettings adafactor;
 };
 
 OptimizerSettings optimizer_settings(const OptimConfig& resolved, const Arch& arch);
-
 
 struct StepStats {
   double grad_norm = 0;    // of the whole gradient before any clipping
@@ -93,9 +92,9 @@ class Optimizer {
  private:
   std::vector<Param> params_;
   OptimizerSettings settings_;
-  std::vector<int64_t> units_;            // by parameter
-  std::vector<at::Tensor> second_;        // of adamw, parallel to the weights
-  std::vector<AdafactorPart> parts_;      // of adafactor
+  std::vector<int64_t> units_;                // by parameter
+  std::vector<at::Tensor> second_;            // of adamw, parallel to the weights
+  std::vector<AdafactorPart> parts_;          // of adafactor
   std::vector<bool> clipped_;                 // by parameter: AGC applies
   std::vector<std::vector<double>> factors_;  // by parameter and unit: what clip() decided
 

@@ -142,7 +142,8 @@ ParityResult run_parity(const Path& path, bool float64, const std::string& numer
   out.kind = file.meta("case");
   const double most_tolerance = float64 ? 1e-6 : INFINITY;
   if (out.kind == "posemb" || out.kind == "schedule") {
-    compare(file, out.kind == "posemb" ? run_posemb(file) : run_schedule(file), most_tolerance, out);
+    compare(file, out.kind == "posemb" ? run_posemb(file) : run_schedule(file), most_tolerance,
+            out);
     return out;
   }
   if (out.kind != "train" && out.kind != "digest")

@@ -136,7 +136,8 @@ Case open_case(const SafetensorsFile& file, at::ScalarType type, const std::stri
     const Json size = c.meta("size");
     sides = {size.items().at(0).as_int(), size.items().at(1).as_int()};
   }
-  c.model = make_model(make_arch(config.model, c.meta("config").at("classes").as_int(), sides), type);
+  c.model =
+      make_model(make_arch(config.model, c.meta("config").at("classes").as_int(), sides), type);
   if (const TensorView* labels = file.find("input/labels")) {
     if (labels->dtype != Dtype::i64)
       fail(Exit::usage, "{}: input/labels: expected I64", file.path.string());

@@ -28,8 +28,7 @@ struct Case {
   bool sigmoid() const { return loss.at("kind").as_string() == "sigmoid"; }
   at::Tensor tensor(const std::string& name) const;  // of the file, in the type of the model
   at::Tensor mean_loss(const at::Tensor& logits) const;
-  at::Tensor forward_pass(Filters& filters, const Masks* masks,
-                          const Observer& observe = {}) const;
+  at::Tensor forward_pass(Filters& filters, const Masks* masks, const Observer& observe = {}) const;
   Masks masks() const;  // those of the file
   // For a digest: statistics of what is observed under digest/, whole tensors under act/, where the
   // file holds them.

@@ -45,8 +45,8 @@ at::Tensor other_loss(const Case& c, const at::Tensor& logits) {
 std::string state_name(const std::string& name) {
   for (const auto& [own, golden] : {std::pair("second/", "full/"), std::pair("column/", "col/")})
     if (name.starts_with(own)) return golden + name.substr(std::string(own).size());
-  const bool has_kind = name.starts_with("momentum/") || name.starts_with("full/") ||
-                        name.starts_with("row/");
+  const bool has_kind =
+      name.starts_with("momentum/") || name.starts_with("full/") || name.starts_with("row/");
   return has_kind ? name : "momentum/" + name;
 }
 
@@ -79,7 +79,8 @@ Results run_train(const Case& c) {
     optimizer.step(c.model.weights, filters, rates[t].as_double(), {}, t);
     for (size_t i = 0; i < params.size(); ++i)
       r[step + "param/" + params[i].name] = doubles(c.model.weights[i]);
-    for (const auto& [name, tensor] : optimizer.state()) r[step + state_name(name)] = doubles(tensor);
+    for (const auto& [name, tensor] : optimizer.state())
+      r[step + state_name(name)] = doubles(tensor);
   }
   return r;
 }

@@ -121,18 +121,17 @@ TEST(Peers, AdamwEqualsPyTorchs) {
   for (uint64_t i = 0; i < kRowsOf * kColumnsOf * (kSteps + 1); ++i)
     (i < kRowsOf * kColumnsOf ? weight : grads)
         .push_back(2 * uniform(words(9, Op::generator, i)[0]) - 1);
-  const fs::path folder = fs::path(testing::TempDir()) / fmt::format("nfscale-adamw-{}", ::getpid());
+  const fs::path folder =
+      fs::path(testing::TempDir()) / fmt::format("nfscale-adamw-{}", ::getpid());
   fs::create_directories(folder);
   write_safetensors(folder / "in.safetensors", {},
                     {view("weight", Dtype::f32, {kRowsOf, kColumnsOf}, weight),
                      view("grads", Dtype::f32, {kSteps, kRowsOf, kColumnsOf}, grads)});
-  const std::string command =
-      fmt::format("'{}' '{}' '{}' '{}'", python.string(),
-                  (root / "tests/peers/adamw_steps.py").string(),
-                  (folder / "in.safetensors").string(), (folder / "out.safetensors").string());
+  const std::string command = fmt::format(
+      "'{}' '{}' '{}' '{}'", python.string(), (root / "tests/peers/adamw_steps.py").string(),
+      (folder / "in.safetensors").string(), (folder / "out.safetensors").string());
   ASSERT_EQ(std::system(command.c_str()), 0) << command;
-  const std::vector<double> theirs =
-      read_safetensors(folder / "out.safetensors").numbers("weight");
+  const std::vector<double> theirs = read_safetensors(folder / "out.safetensors").numbers("weight");
   fs::remove_all(folder);
 
   const at::Tensor w = at::from_blob(weight.data(), {kRowsOf, kColumnsOf}).clone();

@@ -60,9 +60,11 @@ std::vector<ModelConfig> variants(const std::string& name) {
     }
     return all;
   }
-  for (const auto& [pool, after, position] :
-       {std::tuple("tok", false, true), {"tok", false, false}, {"map", false, false},
-        {"gap", true, false}, {"gap", false, false}}) {
+  for (const auto& [pool, after, position] : {std::tuple("tok", false, true),
+                                              {"tok", false, false},
+                                              {"map", false, false},
+                                              {"gap", true, false},
+                                              {"gap", false, false}}) {
     config.pool = pool;
     config.pool_norm = after ? "after" : "before";
     config.class_position = position;
