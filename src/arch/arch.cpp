@@ -60,8 +60,8 @@ std::vector<Param> Arch::params() const {
     }
     const int64_t fan_in = l.in / l.groups * l.kernel * l.kernel;
     const bool is_head = &l == &layers[static_cast<size_t>(head)];
-    const auto add = [&](const std::string& name, std::vector<int64_t> shape) {
-      list.push_back({name, std::move(shape), l.kind, fan_in, is_head, level});
+    const auto add = [&](const std::string& parameter, std::vector<int64_t> shape) {
+      list.push_back({parameter, std::move(shape), l.kind, fan_in, is_head, level});
     };
     switch (l.kind) {
       case Layer::Kind::scalar:

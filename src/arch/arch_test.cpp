@@ -10,7 +10,7 @@ namespace {
 Arch named(const std::string& name, int64_t classes, const std::string& rounding = "keep") {
   ModelConfig config;
   config.name = name;
-  config.bottleneck_round = rounding;
+  if (rounding != "keep") config.bottleneck_round = rounding;
   return make_arch(config, classes);
 }
 

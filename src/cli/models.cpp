@@ -1,4 +1,6 @@
 // models, cost, parity, export: what a model is, without training it.
+#include <cmath>
+
 #include "arch/cost.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -98,7 +100,8 @@ void run_cost(const Args& args) {
   for (const Accelerator& a : accelerators()) {
     const double h = device_hours(flops, a, utilisation);
     hours.set(a.name, h);
-    on_devices.push_back({a.name, fmt::format("{:.3g}", h)});
+    on_devices.push_back({a.name, h < 100 ? fmt::format("{:.3g}", h)
+                                          : grouped(static_cast<int64_t>(std::lround(h)))});
   }
   const int64_t memory = arch.training_bytes(c.train.batch, c.train.image_size);
   const Json row = Json::object({{"name", c.model.name},

@@ -199,10 +199,9 @@ at::Tensor conv_same(const at::Tensor& x, const at::Tensor& weight, const at::Te
     before[axis] = after[axis] = 0;
     strides[axis] = 1;
   }
-  using Sides = at::IntArrayRef;
-  if (before == after) return at::conv2d(x, w, b, strides, before, Sides{1, 1}, groups);
+  if (before == after) return at::conv2d(x, w, b, strides, before, at::IntArrayRef{1, 1}, groups);
   const at::Tensor padded = at::constant_pad_nd(x, {before[1], after[1], before[0], after[0]});
-  return at::conv2d(padded, w, b, strides, Sides{0, 0}, Sides{1, 1}, groups);
+  return at::conv2d(padded, w, b, strides, at::IntArrayRef{0, 0}, at::IntArrayRef{1, 1}, groups);
 }
 
 at::Tensor shortcut_pool(const at::Tensor& x) {

@@ -34,7 +34,7 @@ struct AdafactorPart {
   std::vector<int64_t> shape;       // as it is seen
   int64_t largest = -1, next = -1;  // axes, where the second moment is factored
   // momentum [shape]; full [shape], or row and column without the axis that each averages over.
-  at::Tensor momentum, row, column, full;
+  at::Tensor momentum = {}, row = {}, column = {}, full = {};
 };
 
 std::vector<AdafactorPart> adafactor_parts(const std::vector<Param>& params,

@@ -14,7 +14,7 @@ struct Fork {
   std::string trunk;  // id of the run
   FoundCheckpoint checkpoint;
   uint64_t step = 0, examples = 0;  // where the trunk was left
-  RunIdentity identity;             // of the trunk
+  RunIdentity identity = {};        // of the trunk
 };
 
 // `text` is RUN or RUN@STEP; without a step the newest intact checkpoint. Exit::usage for what is

@@ -35,7 +35,7 @@ struct OptimizerSettings {
   double layer_decay = 1;  // of the rate, for each level below the highest (Param::level)
   std::vector<std::string> agc_exclude;           // glob patterns on names
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;  // of AdamW
-  AdafactorSettings adafactor;
+  AdafactorSettings adafactor = {};
 };
 
 OptimizerSettings optimizer_settings(const OptimConfig& resolved, const Arch& arch);

@@ -131,13 +131,13 @@ Case open_case(const SafetensorsFile& file, at::ScalarType type, const std::stri
   config.model.numerics = numerics.empty() ? file.meta("numerics") : numerics;
   if (file.metadata.contains("optim")) c.optim = c.meta("optim");
   c.loss = c.meta("loss");
-  Sides sides{};
+  Sides size_of_images{};
   if (file.metadata.contains("size")) {
     const Json size = c.meta("size");
-    sides = {size.items().at(0).as_int(), size.items().at(1).as_int()};
+    size_of_images = {size.items().at(0).as_int(), size.items().at(1).as_int()};
   }
-  c.model =
-      make_model(make_arch(config.model, c.meta("config").at("classes").as_int(), sides), type);
+  c.model = make_model(
+      make_arch(config.model, c.meta("config").at("classes").as_int(), size_of_images), type);
   if (const TensorView* labels = file.find("input/labels")) {
     if (labels->dtype != Dtype::i64)
       fail(Exit::usage, "{}: input/labels: expected I64", file.path.string());
