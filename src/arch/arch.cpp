@@ -1,8 +1,8 @@
 #include "arch/arch.h"
 
-#include <cmath>
 #include <numeric>
 
+#include "arch/families.h"
 #include "base/error.h"
 #include "base/text.h"
 
@@ -13,163 +13,35 @@ int64_t ceil_div(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 
-// The sizes of a family, B21 table 1 and its code; n is the ladder for small images of this
-// project.
-struct Family {
-  std::vector<int64_t> width, stem, stem_stride;
-  int64_t group_width, size, classes;
-};
+int64_t positions(const Layer& l, int64_t height, int64_t width) {
+  if (l.total_stride == 0) return 1;
+  return ceil_div(height, l.total_stride) * ceil_div(width, l.total_stride) + l.more_positions;
+}
 
-struct Named {
-  Family family;
-  int64_t variant = 0;  // depth is (variant + 1) * [1, 2, 6, 3]
-};
+bool is_nano(const std::string& name) {
+  return name.starts_with("nfnet_n") || name.starts_with("vit_n");
+}
 
-Named find_named(const std::string& name) {
-  const Family f = {{256, 512, 1536, 1536}, {16, 32, 64, 128}, {2, 1, 1, 2}, 128, 224, 1000};
-  const Family f_plus = {{384, 768, 2048, 2048}, {16, 32, 64, 192}, {2, 1, 1, 2}, 128, 224, 1000};
-  const Family n = {{32, 64, 192, 192}, {4, 8, 16, 16}, {1, 1, 1, 2}, 16, 32, 10};
-  const Family n_plus = {{48, 96, 256, 256}, {4, 8, 16, 24}, {1, 1, 1, 2}, 16, 32, 10};
-  if (name.starts_with("vit")) not_supported("model.name = \"" + name + "\"");
-  std::string own = name.starts_with("dm_") ? name.substr(3) : name;
-  if (own == "nfnet") return {f, 0};
+// "blocks.3" of "blocks.3.norm1", "stages.2.0" of "stages.2.0.conv1"; empty outside of blocks.
+std::string block_of(const std::string& layer) {
+  for (const auto& [start, dots] : {std::pair("blocks.", 2), std::pair("stages.", 3)}) {
+    if (!layer.starts_with(start)) continue;
+    size_t end = std::string::npos;
+    for (int i = 0; i < dots; ++i) end = layer.find('.', end + 1);
+    return layer.substr(0, end);
+  }
+  return "";
+}
+
+void check_name(const std::string& name) {
+  if (name == "nfnet" || name == "vit") return;
+  const bool timm = name.starts_with("dm_nfnet_");
+  const std::string own = timm ? name.substr(3) : name;
   const std::vector<std::string> names = model_names();
-  if (std::find(names.begin(), names.end(), own) == names.end() || (own != name && own[7] == '7'))
+  if (std::find(names.begin(), names.end(), own) == names.end() || (timm && own[7] == '7'))
     fail(Exit::usage, "model.name: {} is not a model (nearest: {})", name.empty() ? "\"\"" : name,
          nearest(name, names));
-  const bool plus = own.back() == '+', nano = own[6] == 'n';
-  return {nano ? (plus ? n_plus : n) : (plus ? f_plus : f), own[7] - '0'};
 }
-
-struct Sizes {
-  std::vector<int64_t> depth, width, group_width, stem, stem_stride;
-  double bottleneck, se_ratio, final_mult;
-  bool keep;
-};
-
-Sizes resolve_sizes(const ModelConfig& c, const Named& named) {
-  Sizes s;
-  const int64_t k = named.variant + 1;
-  s.depth = c.depth.value_or(std::vector<int64_t>{k, 2 * k, 6 * k, 3 * k});
-  s.width = c.width.value_or(named.family.width);
-  s.group_width = c.group_width.value_or(std::vector<int64_t>{named.family.group_width});
-  if (s.group_width.size() == 1) s.group_width.assign(4, s.group_width[0]);
-  if (s.group_width.size() != 4)
-    fail(Exit::usage, "model.group_width: expected one number or four, found {}",
-         s.group_width.size());
-  s.stem = c.stem.value_or(named.family.stem);
-  s.stem_stride = c.stem_stride.value_or(named.family.stem_stride);
-  s.bottleneck = c.bottleneck.value_or(0.5);
-  s.se_ratio = c.se_ratio.value_or(0.5);
-  s.final_mult = c.final_mult.value_or(2);
-  s.keep = c.bottleneck_round.value_or("keep") == "keep";
-  return s;
-}
-
-int64_t scaled(int64_t width, double ratio) {
-  return static_cast<int64_t>(std::floor(static_cast<double>(width) * ratio));
-}
-
-class Builder {
- public:
-  Builder(const ModelConfig& config, const Sizes& sizes, Arch& arch)
-      : config_(config), s_(sizes), a_(arch) {}
-
-  void build() {
-    channels_ = a_.in_channels;
-    for (size_t i = 0; i < 4; ++i) {
-      total_ *= s_.stem_stride[i];
-      a_.stem[i] =
-          conv(fmt::format("stem.conv{}", i + 1), channels_, s_.stem[i], 3, s_.stem_stride[i]);
-      channels_ = s_.stem[i];
-    }
-    const int64_t n = std::accumulate(s_.depth.begin(), s_.depth.end(), int64_t{0});
-    double variance = 1;  // expected, of a block's input (B21 section 3)
-    for (int64_t stage = 0; stage < 4; ++stage) {
-      for (int64_t b = 0; b < s_.depth[static_cast<size_t>(stage)]; ++b) {
-        block(stage, b, variance, n);
-        if (b == 0) variance = 1;
-        variance += a_.alpha * a_.alpha;
-      }
-    }
-    a_.features = scaled(channels_, s_.final_mult);
-    if (a_.features < 1) fail(Exit::usage, "model.final_mult: no features are left");
-    a_.final_conv = conv("final_conv", channels_, a_.features, 1, 1);
-    a_.head = add({.name = "head.fc",
-                   .kind = Layer::Kind::linear,
-                   .in = a_.features,
-                   .out = a_.classes,
-                   .total_stride = 0});
-  }
-
- private:
-  int add(Layer layer) {
-    a_.layers.push_back(std::move(layer));
-    return static_cast<int>(a_.layers.size()) - 1;
-  }
-  int conv(const std::string& name, int64_t in, int64_t out, int64_t kernel, int64_t stride,
-           int64_t groups = 1) {
-    return add({.name = name,
-                .in = in,
-                .out = out,
-                .kernel = kernel,
-                .stride = stride,
-                .groups = groups,
-                .total_stride = total_});
-  }
-
-  void block(int64_t stage, int64_t b, double variance, int64_t n) {
-    const auto at = static_cast<size_t>(stage);
-    const int64_t width = s_.width[at], group_width = s_.group_width[at];
-    const int64_t stride = stage > 0 && b == 0 ? 2 : 1;
-    int64_t mid = scaled(width, s_.bottleneck);
-    if (mid < 1) fail(Exit::usage, "model.bottleneck: stage {} has no channels left", stage);
-    const int64_t groups = std::max<int64_t>(1, mid / group_width);
-    if (groups > 1 || !s_.keep) mid = groups * group_width;
-
-    const auto i = static_cast<double>(a_.blocks.size());
-    const double r = config_.stochastic_depth;
-    Block block;
-    block.name = fmt::format("stages.{}.{}", stage, b);
-    block.stride = stride;
-    block.beta = 1 / std::sqrt(variance);
-    // The two programs spread the rate differently over the blocks.
-    block.stochastic_depth = a_.numerics == "timm"
-                                 ? (n > 1 ? r * i / static_cast<double>(n - 1) : 0)
-                                 : r * i / static_cast<double>(n);
-    block.skip_gain = add(
-        {.name = block.name + ".skipinit_gain", .kind = Layer::Kind::scalar, .total_stride = 0});
-    const int64_t before = total_;
-    total_ *= stride;
-    block.projection = stride > 1 || channels_ != width
-                           ? conv(block.name + ".downsample.conv", channels_, width, 1, 1)
-                           : -1;
-    total_ = before;
-    block.conv1 = conv(block.name + ".conv1", channels_, mid, 1, 1);
-    total_ *= stride;
-    block.conv2 = conv(block.name + ".conv2", mid, mid, 3, stride, groups);
-    block.conv2b = conv(block.name + ".conv2b", mid, mid, 3, 1, groups);
-    block.conv3 = conv(block.name + ".conv3", mid, width, 1, 1);
-    const int64_t hidden = std::max<int64_t>(1, scaled(width, s_.se_ratio));
-    block.se1 = add({.name = block.name + ".attn_last.fc1",
-                     .kind = Layer::Kind::conv,
-                     .in = width,
-                     .out = hidden,
-                     .total_stride = 0});
-    block.se2 = add({.name = block.name + ".attn_last.fc2",
-                     .kind = Layer::Kind::conv,
-                     .in = hidden,
-                     .out = width,
-                     .total_stride = 0});
-    a_.blocks.push_back(block);
-    channels_ = width;
-  }
-
-  const ModelConfig& config_;
-  const Sizes& s_;
-  Arch& a_;
-  int64_t channels_ = 3, total_ = 1;
-};
 
 }  // namespace
 
@@ -179,18 +51,41 @@ int64_t Param::count() const {
 
 std::vector<Param> Arch::params() const {
   std::vector<Param> list;
+  std::string block;
+  int64_t level = 0;
   for (const Layer& l : layers) {
-    const int64_t fan_in = l.in / l.groups * l.kernel * l.kernel;
-    if (l.kind == Layer::Kind::scalar) {
-      list.push_back({l.name, {}, l.kind, 1});
-      continue;
+    if (const std::string own = block_of(l.name); own != block) {
+      block = own;
+      ++level;
     }
-    std::vector<int64_t> shape = {l.out, l.in / l.groups};
-    if (l.kind != Layer::Kind::linear) shape.insert(shape.end(), {l.kernel, l.kernel});
-    list.push_back({l.name + ".weight", shape, l.kind, fan_in});
-    list.push_back({l.name + ".bias", {l.out}, l.kind, fan_in});
-    if (l.kind == Layer::Kind::std_conv)
-      list.push_back({l.name + ".gain", {l.out, 1, 1, 1}, l.kind, fan_in});
+    const int64_t fan_in = l.in / l.groups * l.kernel * l.kernel;
+    const bool is_head = &l == &layers[static_cast<size_t>(head)];
+    const auto add = [&](const std::string& parameter, std::vector<int64_t> shape) {
+      list.push_back({parameter, std::move(shape), l.kind, fan_in, is_head, level});
+    };
+    switch (l.kind) {
+      case Layer::Kind::scalar:
+        list.push_back({l.name, {}, l.kind, 1, false, level});
+        break;
+      case Layer::Kind::table:
+        add(l.name, {1, l.out, l.in});
+        break;
+      case Layer::Kind::attention:
+        break;
+      case Layer::Kind::norm:
+        add(l.name + ".weight", {l.out});
+        add(l.name + ".bias", {l.out});
+        break;
+      case Layer::Kind::linear:
+        add(l.name + ".weight", {l.out, l.in});
+        add(l.name + ".bias", {l.out});
+        break;
+      case Layer::Kind::conv:
+      case Layer::Kind::std_conv:
+        add(l.name + ".weight", {l.out, l.in / l.groups, l.kernel, l.kernel});
+        add(l.name + ".bias", {l.out});
+        if (l.kind == Layer::Kind::std_conv) add(l.name + ".gain", {l.out, 1, 1, 1});
+    }
   }
   return list;
 }
@@ -204,19 +99,25 @@ int64_t Arch::param_count() const {
 int64_t Arch::macs(int64_t height, int64_t width) const {
   int64_t n = 0;
   for (const Layer& l : layers) {
-    if (l.kind == Layer::Kind::scalar) continue;
-    const int64_t positions =
-        l.total_stride ? ceil_div(height, l.total_stride) * ceil_div(width, l.total_stride) : 1;
-    n += l.out * (l.in / l.groups) * l.kernel * l.kernel * positions;
+    const int64_t count = positions(l, height, width);
+    if (l.kind == Layer::Kind::attention)  // queries with keys, and shares with values
+      n += 2 * l.in * count * (l.one_query ? 1 : count);
+    else if (l.kind != Layer::Kind::scalar && l.kind != Layer::Kind::norm &&
+             l.kind != Layer::Kind::table)
+      n += l.out * (l.in / l.groups) * l.kernel * l.kernel * count;
   }
   return n;
 }
 
 int64_t Arch::activations(int64_t height, int64_t width) const {
   int64_t n = 0;
-  for (const Layer& l : layers)  // the output of each convolution and its activation are kept
-    if (l.total_stride)
-      n += 2 * l.out * ceil_div(height, l.total_stride) * ceil_div(width, l.total_stride);
+  for (const Layer& l : layers) {
+    if (l.total_stride == 0 || l.kind == Layer::Kind::table) continue;
+    // The output of each convolution and its activation are kept; of a Transformer's layers the
+    // output, and the activation of the first layer of an MLP.
+    const bool twice = !is_vit() || l.name.ends_with(".fc1");
+    n += (twice ? 2 : 1) * l.out * positions(l, height, width);
+  }
   return n;
 }
 
@@ -224,8 +125,8 @@ int64_t Arch::training_bytes(int64_t batch, int64_t side) const {
   return 12 * param_count() + 4 * batch * activations(side, side);
 }
 
-Arch make_arch(const ModelConfig& config, int64_t classes) {
-  const Named named = find_named(config.name);
+Arch make_arch(const ModelConfig& config, int64_t classes, Sides sides) {
+  check_name(config.name);
   Arch arch;
   arch.name = config.name;
   arch.numerics = config.numerics;
@@ -233,10 +134,14 @@ Arch make_arch(const ModelConfig& config, int64_t classes) {
   if (arch.classes < 1)
     fail(Exit::usage, "model.classes: the number of classes is not known; set it");
   arch.in_channels = config.in_channels.value_or(3);
-  arch.alpha = config.alpha.value_or(0.2);
   arch.drop_rate = config.drop_rate;
-  const Sizes sizes = resolve_sizes(config, named);
-  Builder(config, sizes, arch).build();
+  if (!config.name.starts_with("vit")) {
+    build_nfnet(config, arch);
+    return arch;
+  }
+  arch.family = "vit";
+  if (sides == Sides{}) sides.fill(default_size(config.name));
+  build_vit(config, sides, arch);
   return arch;
 }
 
@@ -245,14 +150,17 @@ std::vector<std::string> model_names() {
   for (const char family : {'f', 'n'})
     for (const char* plus : {"", "+"})
       for (int k = 0; k < 8; ++k) names.push_back(fmt::format("nfnet_{}{}{}", family, k, plus));
+  for (const std::string& name : vit_names()) names.push_back(name);
   return names;
 }
 
 int64_t default_size(const std::string& name) {
-  return find_named(name).family.size;
+  check_name(name);
+  return is_nano(name) ? 32 : 224;
 }
 int64_t default_classes(const std::string& name) {
-  return find_named(name).family.classes;
+  check_name(name);
+  return is_nano(name) ? 10 : 1000;
 }
 
 }  // namespace nfscale

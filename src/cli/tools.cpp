@@ -35,7 +35,7 @@ void run_config(const Args& args) {
   // A configuration that no model fits is refused here, not hours later.
   if (const ModelConfig& model = loaded.config.model; !model.name.empty()) {
     try {
-      make_arch(model, default_classes(model.name));
+      make_arch(model, default_classes(model.name), sides_of(loaded.config.train.image_size));
     } catch (const Error& e) {
       fail(e.code, "{}: {}", loaded.origins["model.name"], e.what());
     }

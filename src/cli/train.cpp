@@ -20,12 +20,15 @@ at::Device device_of(const Args& args) {
 
 void run_pretrain(const Args& args) {
   const at::Device device = device_of(args);
+  if (args.has("--init") && args.has("--fork"))
+    fail(Exit::usage, "--fork: goes on with the weights of its trunk; leave out --init");
   if (args.integer("--nproc", 1, 1, 1 << 16) > 1) not_supported("--nproc above 1");
   const std::string resume = args.text("--resume", "auto");
   if (resume != "auto" && resume != "never")
     fail(Exit::usage, "--resume: expected auto or never, found {}", resume);
   train(load_config(args.path("--config"), args.all("--set")), {.out = *args.path("--out"),
                                                                 .init = args.path("--init"),
+                                                                .fork = args.text("--fork"),
                                                                 .resume = resume,
                                                                 .threads = args.threads(),
                                                                 .device = device});
@@ -147,6 +150,8 @@ std::vector<Command> train_commands() {
         set,
         out,
         {"--init", "CKPT", "weights to start from instead of random ones", Times::maybe},
+        {"--fork", "RUN@STEP", "go on from that checkpoint of another run, to another end",
+         Times::maybe},
         resume,
         nproc,
         device},

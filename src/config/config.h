@@ -22,6 +22,11 @@ struct ModelConfig {
   std::optional<double> bottleneck, se_ratio, final_mult, alpha;
   std::optional<std::string> bottleneck_round;
   std::optional<int64_t> in_channels;
+  // Of Vision Transformers alone.
+  std::optional<int64_t> patch, mlp, heads;
+  std::optional<std::string> pool, pool_norm;
+  std::optional<bool> class_position;
+  std::optional<double> head_bias;
 };
 
 struct AugmentConfig {
@@ -62,15 +67,20 @@ struct LossConfig {
 
 struct OptimConfig {
   std::string name = "sgd";
-  std::optional<double> lr;  // unset: 0.1 * batch / 256
+  std::optional<double> lr;  // unset: 0.1 * batch / 256 of sgd, 1e-3 of the others
   double momentum = 0.9;
   bool nesterov = true;
   double weight_decay = 1e-6;
   std::optional<double> head_weight_decay;  // unset: weight_decay
-  double agc = 0.01;
+  std::optional<double> agc;                // unset: 0.01 with sgd, else off
   std::string agc_rule = "deepmind";
   std::optional<std::vector<std::string>> agc_exclude;  // unset: the default of the rule
   double clip_norm = 0;
+  double beta1 = 0.9, beta2 = 0.999, beta2_cap = 0.999, decay_exponent = 0.8;
+  std::optional<double> eps;  // unset: 1e-8 of AdamW, 1e-30 of Adafactor
+  double clip_threshold = 0;
+  int64_t min_dim_factored = 32;
+  std::string momentum_dtype = "auto", view = "heads";
   double sam_rho = 0, sam_fraction = 0.2, layer_decay = 1;
   bool sam_sync = false;
   int64_t sam_group = 32;
@@ -79,7 +89,7 @@ struct OptimConfig {
 struct ScheduleConfig {
   std::string kind = "cosine";
   Duration warmup = {5, Duration::Unit::percent}, cooldown;
-  Duration timescale = {10000, Duration::Unit::steps};
+  Duration timescale;
   double final_fraction = 0;
 };
 
@@ -119,16 +129,17 @@ void visit(V&& v, C& c) {
   const double seed_limit = 9223372036854775807.0;
 
   v("model.name", c.model.name, any,
-    "a name of `nfscale models`, or \"nfnet\" with the free keys alone");
+    "a name of `nfscale models`, or \"nfnet\" or \"vit\" with the free keys alone");
   v("model.classes", c.model.classes, at_least(0), "number of classes; 0 takes it from the data");
   v("model.numerics", c.model.numerics, one_of({"deepmind", "timm"}),
     "which of the two reference programs is followed where they differ");
   v("model.drop_rate", c.model.drop_rate, rate, "dropout before the classifier");
   v("model.stochastic_depth", c.model.stochastic_depth, rate,
     "rate of dropping residual branches, rising linearly over the blocks");
-  v("model.depth", c.model.depth, Allowed{.low = 1, .count = 4},
-    "blocks in each of the four stages");
-  v("model.width", c.model.width, Allowed{.low = 1, .count = 4}, "channels of each stage");
+  v("model.depth", c.model.depth, Allowed{.low = 1, .count = 4, .or_one = true},
+    "blocks in each of the four stages; one number for a Vision Transformer");
+  v("model.width", c.model.width, Allowed{.low = 1, .count = 4, .or_one = true},
+    "channels of each stage; one number for a Vision Transformer");
   v("model.group_width", c.model.group_width, count,
     "channels of a group of the 3x3 convolutions: one number, or one a stage");
   v("model.bottleneck", c.model.bottleneck, positive,
@@ -145,6 +156,19 @@ void visit(V&& v, C& c) {
     "features before the classifier as a multiple of the last width");
   v("model.alpha", c.model.alpha, positive, "factor of the residual branch");
   v("model.in_channels", c.model.in_channels, count, "channels of the image");
+  v("model.patch", c.model.patch, count, "side of a patch, pixels (Vision Transformers)");
+  v("model.mlp", c.model.mlp, count, "hidden width of an MLP (Vision Transformers)");
+  v("model.heads", c.model.heads, count, "heads of an attention (Vision Transformers)");
+  v("model.pool", c.model.pool, one_of({"map", "gap", "tok"}),
+    "features from attention, from the mean of the tokens, or from a class token (Vision "
+    "Transformers)");
+  v("model.pool_norm", c.model.pool_norm, one_of({"before", "after"}),
+    "where the last LayerNorm stands; \"after\" with pool = \"gap\" only");
+  v("model.class_position", c.model.class_position, any,
+    "whether the class token has a position embedding, as timm has it");
+  v("model.head_bias", c.model.head_bias, any,
+    "initial bias of the classifier of a Vision Transformer; unset is 0 with softmax, -ln(classes) "
+    "with sigmoid");
 
   v("data.train", c.data.train, any,
     "training source, e.g. \"wds:shards/{000..009}.tar\", \"folder:DIR\", \"cifar:DIR\", "
@@ -214,21 +238,38 @@ void visit(V&& v, C& c) {
 
   v("optim.name", c.optim.name, one_of({"sgd", "adamw", "adafactor"}), "optimiser");
   v("optim.lr", c.optim.lr, positive,
-    "peak learning rate at the given batch; unset is 0.1 * batch / 256");
+    "peak learning rate at the given batch; unset is 0.1 * batch / 256 of sgd, 0.001 of the "
+    "others");
   v("optim.momentum", c.optim.momentum, between(0, 0.9999), "momentum of SGD");
   v("optim.nesterov", c.optim.nesterov, any, "Nesterov's form of momentum");
   v("optim.weight_decay", c.optim.weight_decay, at_least(0),
-    "coupled L2 decay of convolution and linear weights");
+    "decay of convolution and linear weights: coupled L2 of sgd, times the rate of the others");
   v("optim.head_weight_decay", c.optim.head_weight_decay, at_least(0),
     "decay of the classifier; unset is weight_decay");
   v("optim.agc", c.optim.agc, at_least(0),
-    "adaptive gradient clipping threshold; 0 switches it off");
+    "adaptive gradient clipping threshold; 0 switches it off; unset is 0.01 with sgd, else 0");
   v("optim.agc_rule", c.optim.agc_rule, one_of({"deepmind", "timm"}),
     "units of clipping for gains: the whole vector, or each entry");
   v("optim.agc_exclude", c.optim.agc_exclude, any,
     "glob patterns of parameters that are not clipped; unset is the classifier");
   v("optim.clip_norm", c.optim.clip_norm, at_least(0),
     "largest norm of the whole gradient, after adaptive clipping; 0 is off");
+  v("optim.beta1", c.optim.beta1, rate, "decay of the first moment of AdamW and Adafactor");
+  v("optim.beta2", c.optim.beta2, between(0, 0.999999), "decay of the second moment of AdamW");
+  v("optim.beta2_cap", c.optim.beta2_cap, between(0, 0.999999),
+    "largest decay of the second moment of Adafactor, 1 - t^-decay_exponent before");
+  v("optim.decay_exponent", c.optim.decay_exponent, positive, "see beta2_cap");
+  v("optim.eps", c.optim.eps, at_least(0),
+    "added to the root of the second moment of AdamW, to the squares of Adafactor; unset is 1e-8 "
+    "and 1e-30");
+  v("optim.clip_threshold", c.optim.clip_threshold, at_least(0),
+    "largest root mean square of a tensor's update, of Adafactor; 0 is off");
+  v("optim.min_dim_factored", c.optim.min_dim_factored, count,
+    "extent from which Adafactor factors the second moment of a tensor");
+  v("optim.momentum_dtype", c.optim.momentum_dtype, one_of({"auto", "f32", "bf16"}),
+    "how the first moment is kept; auto: bf16 of Adafactor, f32 of the others");
+  v("optim.view", c.optim.view, one_of({"heads", "stored"}),
+    "whether Adafactor sees queries, keys, values and heads of an attention apart");
   v("optim.sam_rho", c.optim.sam_rho, at_least(0),
     "radius of sharpness-aware minimisation; 0 is off");
   v("optim.sam_fraction", c.optim.sam_fraction, Allowed{.low = 0, .high = 1, .above_low = true},
@@ -241,8 +282,8 @@ void visit(V&& v, C& c) {
   v("schedule.kind", c.schedule.kind, one_of({"cosine", "rsqrt", "constant"}),
     "course of the learning rate after the warm-up");
   v("schedule.warmup", c.schedule.warmup, any, "linear warm-up from 0");
-  v("schedule.cooldown", c.schedule.cooldown, any, "linear descent at the end of rsqrt");
-  v("schedule.timescale", c.schedule.timescale, any, "time scale of rsqrt");
+  v("schedule.cooldown", c.schedule.cooldown, any, "linear descent to 0 at the end");
+  v("schedule.timescale", c.schedule.timescale, any, "time scale of rsqrt; 0 is the warm-up");
   v("schedule.final", c.schedule.final_fraction, fraction,
     "rate at the end, as a part of the peak");
 

@@ -22,7 +22,8 @@ struct Allowed {
   double high = std::numeric_limits<double>::infinity();
   bool above_low = false;  // low itself is not allowed
   std::vector<std::string> words = {};
-  size_t count = 0;  // of the items of a list; 0 is any
+  size_t count = 0;     // of the items of a list; 0 is any
+  bool or_one = false;  // a list of one will do too
 };
 
 inline Allowed at_least(double low) {
@@ -94,7 +95,7 @@ void read_value(const Json& j, T& field, const Allowed& allowed) {
     // A single value stands for a list of one: data.train = "...", group_width = 8.
     const Json::Array items = j.is_array() ? j.items() : Json::Array{j};
     for (const Json& item : items) read_value(item, list.emplace_back(), allowed);
-    if (allowed.count && list.size() != allowed.count)
+    if (allowed.count && list.size() != allowed.count && !(allowed.or_one && list.size() == 1))
       fail(Exit::usage, "expected {} values, found {}", allowed.count, list.size());
     field = list;
   } else if constexpr (std::is_same_v<T, bool>) {

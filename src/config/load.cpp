@@ -198,11 +198,7 @@ void resolve(Config& c) {
   const auto unbuilt = [](bool used, const char* what) {
     if (used) not_supported(what);
   };
-  unbuilt(c.optim.name != "sgd", ("optim.name = \"" + c.optim.name + "\"").c_str());
   unbuilt(c.optim.sam_rho > 0, "optim.sam_rho");
-  unbuilt(c.optim.layer_decay != 1, "optim.layer_decay");
-  unbuilt(c.schedule.kind == "rsqrt", "schedule.kind = \"rsqrt\"");
-  unbuilt(c.schedule.cooldown.value > 0, "schedule.cooldown");
   unbuilt(!c.data.augment.randaugment.empty(), "data.augment.randaugment");
   unbuilt(c.data.augment.mixup > 0, "data.augment.mixup");
   unbuilt(c.data.augment.cutmix > 0, "data.augment.cutmix");
@@ -219,12 +215,15 @@ void resolve(Config& c) {
   if (c.train.micro_batch > c.train.batch)
     fail(Exit::usage, "train.micro_batch: {} is more than train.batch = {}", c.train.micro_batch,
          c.train.batch);
-  if (!c.optim.lr) c.optim.lr = 0.1 * static_cast<double>(c.train.batch) / 256;
+  const bool sgd = c.optim.name == "sgd";
+  if (!c.optim.lr) c.optim.lr = sgd ? 0.1 * static_cast<double>(c.train.batch) / 256 : 1e-3;
+  if (!c.optim.agc) c.optim.agc = sgd ? 0.01 : 0;
   if (c.train.eval_size == 0) c.train.eval_size = c.train.image_size;
   if (!c.optim.head_weight_decay) c.optim.head_weight_decay = c.optim.weight_decay;
   if (!c.optim.agc_exclude) {
-    c.optim.agc_exclude = {"head.fc.weight"};
-    if (c.optim.agc_rule == "timm") c.optim.agc_exclude->push_back("head.fc.bias");
+    const std::string head = c.model.name.starts_with("vit") ? "head" : "head.fc";
+    c.optim.agc_exclude = {head + ".weight"};
+    if (c.optim.agc_rule == "timm") c.optim.agc_exclude->push_back(head + ".bias");
   }
   if (c.data.eval_crop == "auto") {
     const bool small = c.train.eval_size < 128;

@@ -274,6 +274,30 @@ void check_rows() {
       }
       EXPECT_NEAR(sums.sum, new_sum, 40 * scale);
     }
+    {
+      const AdamNumbers numbers{.decay = 0.1,
+                                .beta1 = 0.8,
+                                .beta2 = 0.95,
+                                .eps = 1e-3,
+                                .rate = 0.05,
+                                .ema_keep = 0.99,
+                                .correction1 = 3,
+                                .correction2 = 5};
+      std::vector<T> p2 = p, m2 = m, v2 = x, average2 = average;
+      for (T& v : v2) v = std::abs(v);
+      const std::vector<T> v1 = v2;
+      k.adamw(p2.data(), m2.data(), v2.data(), average2.data(), a.data(), 0.5, numbers, n);
+      for (size_t i = 0; i < x.size(); ++i) {
+        const double g = 0.5 * d(a[i]), mean = 0.8 * d(m[i]) + 0.2 * g,
+                     square = 0.95 * d(v1[i]) + 0.05 * g * g,
+                     now = d(p[i]) -
+                           0.05 * (3 * mean / (std::sqrt(5 * square) + 1e-3) + 0.1 * d(p[i]));
+        EXPECT_NEAR(d(m2[i]), mean, 20 * tolerance);
+        EXPECT_NEAR(d(v2[i]), square, 20 * tolerance);
+        EXPECT_NEAR(d(p2[i]), now, 20 * tolerance);
+        EXPECT_NEAR(d(average2[i]), 0.99 * d(average[i]) + 0.01 * now, 20 * tolerance);
+      }
+    }
   }
 }
 

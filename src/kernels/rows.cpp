@@ -157,9 +157,39 @@ Sums sgd_row(T* p, T* m, T* average, const T* g, double factor, const SgdNumbers
 }
 
 template <class T>
+Sums adamw_row(T* p, T* m, T* v, T* average, const T* g, double factor, const AdamNumbers& numbers,
+               int64_t n) {
+  const auto number = [](double x) { return static_cast<T>(x); };
+  const T f = number(factor), b1 = number(numbers.beta1), b2 = number(numbers.beta2),
+          own1 = number(1 - numbers.beta1), own2 = number(1 - numbers.beta2),
+          c1 = number(numbers.correction1), c2 = number(numbers.correction2),
+          eps = number(numbers.eps), rate = number(numbers.rate), decay = number(numbers.decay),
+          keep = number(numbers.ema_keep), give = number(1 - numbers.ema_keep);
+  map<T>(n, [&](auto d, int64_t i) HWY_ATTR {
+    const auto old = hn::LoadU(d, p + i);
+    const auto grad = hn::Mul(hn::Set(d, f), hn::LoadU(d, g + i));
+    const auto mean =
+        hn::MulAdd(hn::Set(d, b1), hn::LoadU(d, m + i), hn::Mul(hn::Set(d, own1), grad));
+    const auto square = hn::MulAdd(hn::Set(d, b2), hn::LoadU(d, v + i),
+                                   hn::Mul(hn::Set(d, own2), hn::Mul(grad, grad)));
+    const auto size = hn::Add(hn::Sqrt(hn::Mul(hn::Set(d, c2), square)), hn::Set(d, eps));
+    const auto step = hn::Div(hn::Mul(hn::Set(d, c1), mean), size);
+    const auto now = hn::NegMulAdd(hn::Set(d, rate), hn::MulAdd(hn::Set(d, decay), old, step), old);
+    hn::StoreU(mean, d, m + i);
+    hn::StoreU(square, d, v + i);
+    hn::StoreU(now, d, p + i);
+    if (average)
+      hn::StoreU(
+          hn::MulAdd(hn::Set(d, keep), hn::LoadU(d, average + i), hn::Mul(hn::Set(d, give), now)),
+          d, average + i);
+  });
+  return sums_of(p, n);
+}
+
+template <class T>
 Rows<T> table() {
   return {sums_of<T>,   squares_of<T>,   dot_and_sum_of<T>, add_row<T>,
-          scale_row<T>, combine_rows<T>, sgd_row<T>};
+          scale_row<T>, combine_rows<T>, sgd_row<T>,        adamw_row<T>};
 }
 Rows<float> rows_float() {
   return table<float>();

@@ -12,6 +12,12 @@ struct SgdNumbers {
   bool nesterov = true;
 };
 
+// The same of AdamW; the corrections are 1 / (1 - beta^t) of update t = 1, 2, ...
+struct AdamNumbers {
+  double decay = 0, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, rate = 0, ema_keep = 0;
+  double correction1 = 1, correction2 = 1;
+};
+
 struct Sums {
   double sum, squares;
 };
@@ -38,6 +44,10 @@ struct Rows {
   // the new p.
   Sums (*sgd)(T* p, T* m, T* average, const T* g, double factor, const SgdNumbers& numbers,
               int64_t n);
+  // g' = factor g; m = beta1 m + (1 - beta1) g'; v = beta2 v + (1 - beta2) g'^2;
+  // p -= rate (correction1 m / (sqrt(correction2 v) + eps) + decay p); average and result as sgd.
+  Sums (*adamw)(T* p, T* m, T* v, T* average, const T* g, double factor, const AdamNumbers& numbers,
+                int64_t n);
 };
 
 // Those of the best instruction set here.

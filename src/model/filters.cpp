@@ -87,6 +87,18 @@ bool uses_kernels(at::ScalarType compute) {
 
 namespace {
 
+// By row, where the gradient of the weight is kept as factors.
+void set_weight_squares(const at::Tensor& w, DenseGradient& g) {
+  if (g.weight_squares.empty()) return;
+  const int64_t n = w.numel() / w.size(0);
+  at::parallel_for(0, std::ssize(g.weight_squares), std::max<int64_t>(1, 16384 / n),
+                   [&](int64_t begin, int64_t end) {
+                     for (int64_t r = begin; r < end; ++r)
+                       g.weight_squares[static_cast<size_t>(r)] =
+                           rows<float>().sums(w.const_data_ptr<float>() + r * n, n).squares;
+                   });
+}
+
 // The weights of squeeze-excite, of which no side is 1: then clipping takes them row by row.
 std::vector<DenseGradient> dense_gradients(const Model& model) {
   std::vector<DenseGradient> all(model.params.size());
@@ -95,17 +107,25 @@ std::vector<DenseGradient> dense_gradients(const Model& model) {
     const std::string& name = model.params[i].name;
     if (!name.ends_with(".attn_last.fc1.weight") && !name.ends_with(".attn_last.fc2.weight"))
       continue;
-    const int64_t n = w.size(1);
-    if (w.size(0) == 1 || n == 1) continue;
+    if (w.size(0) == 1 || w.size(1) == 1) continue;
     all[i].weight_squares.resize(static_cast<size_t>(w.size(0)));
-    at::parallel_for(0, w.size(0), std::max<int64_t>(1, 16384 / n),
-                     [&](int64_t begin, int64_t end) {
-                       for (int64_t r = begin; r < end; ++r)
-                         all[i].weight_squares[static_cast<size_t>(r)] =
-                             rows<float>().sums(w.const_data_ptr<float>() + r * n, n).squares;
-                     });
+    set_weight_squares(w, all[i]);
   }
   return all;
+}
+
+// Convolutions of an NFNet; what a Transformer does to every token, and to every patch.
+bool has_filter(const Layer& l) {
+  return l.kind == Layer::Kind::std_conv ||
+         (l.total_stride > 1 &&
+          (l.kind == Layer::Kind::linear || (l.kind == Layer::Kind::conv && l.kernel == l.stride)));
+}
+
+// A patch is one position of kernel^2 in channels.
+bool kernels_have(const Layer& l) {
+  if (l.kind == Layer::Kind::std_conv)
+    return has_convolution(l.in, l.out, l.kernel, l.stride, l.groups);
+  return has_convolution(l.in * l.kernel * l.kernel, l.out, 1, 1, 1);
 }
 
 }  // namespace
@@ -116,24 +136,25 @@ Filters make_filters(const Model& model, at::ScalarType compute, bool training) 
   const bool on_gpu = cuda::kBuilt && model.weights[0].is_cuda();
   if (model.weights[0].scalar_type() != at::kFloat) return filters;
   if (on_gpu ? compute == at::kDouble : !uses_kernels(compute)) return filters;
+  if (on_gpu && model.arch.is_vit()) return filters;
   for (const Layer& l : model.arch.layers)
-    if (!on_gpu && l.kind == Layer::Kind::std_conv &&
-        !has_convolution(l.in, l.out, l.kernel, l.stride, l.groups))
-      return filters;
+    if (!on_gpu && has_filter(l) && !kernels_have(l)) return filters;
   std::unordered_map<std::string, size_t> places;
   for (size_t i = 0; i < model.params.size(); ++i) places[model.params[i].name] = i;
   const std::vector<double> factors = input_factors(model.arch);
   filters.of_layer.resize(model.arch.layers.size());
   for (size_t i = 0; i < filters.of_layer.size(); ++i) {
     const Layer& layer = model.arch.layers[i];
-    if (layer.kind != Layer::Kind::std_conv) continue;
+    if (!has_filter(layer)) continue;
     Filter& f = filters.of_layer[i];
+    f.standardized = layer.kind == Layer::Kind::std_conv;
     f.weight = places.at(layer.name + ".weight");
-    f.gain = places.at(layer.name + ".gain");
+    if (f.standardized) f.gain = places.at(layer.name + ".gain");
     f.factor = factors[i];
     f.numerics = numerics_of(model.arch);
     const at::Tensor& w = model.weights[f.weight];
-    f.value = at::empty({w.size(0), w.size(2), w.size(3), w.size(1)}, w.options().dtype(compute));
+    const int64_t side = layer.kernel;
+    f.value = at::empty({w.size(0), side, side, w.size(1)}, w.options().dtype(compute));
     if (on_gpu) continue;
     if (training) f.gradient = at::empty(f.value.sizes(), at::kFloat);
     f.rows.resize(static_cast<size_t>(w.size(0)));
@@ -141,7 +162,8 @@ Filters make_filters(const Model& model, at::ScalarType compute, bool training) 
     for_rows(
         f, [&](int64_t begin, int64_t end) { filter_rows_forward(model.weights, f, begin, end); });
     if (training) continue;
-    f.packed = pack_filter(f.value, layer.groups);
+    f.packed =
+        pack_filter(f.standardized ? f.value : f.value.view({layer.out, 1, 1, -1}), layer.groups);
     // From here on `value` stands for its shape.
     f.value = at::empty({1}, compute).expand(f.value.sizes());
   }
@@ -151,17 +173,31 @@ Filters make_filters(const Model& model, at::ScalarType compute, bool training) 
   return filters;
 }
 
+void remake_filters(const Weights& weights, Filters& filters) {
+  for (Filter& f : filters.of_layer)
+    if (f.value.defined())
+      for_rows(f, [&](int64_t begin, int64_t end) { filter_rows_forward(weights, f, begin, end); });
+  for (size_t i = 0; i < filters.dense.size(); ++i)
+    set_weight_squares(weights[i], filters.dense[i]);
+}
+
 void filter_rows_forward(const Weights& weights, Filter& f, int64_t begin, int64_t end,
                          const Sums* sums) {
   const Rows<float> kernels = rows<float>();
   const auto [n, in, taps] = row_shape(f);
   const float* w = weights[f.weight].const_data_ptr<float>() + begin * n;
-  const float* gain = weights[f.gain].const_data_ptr<float>();
+  const float* gain = f.standardized ? weights[f.gain].const_data_ptr<float>() : nullptr;
   float* buffer = row_buffer(2 * n);
   for (int64_t r = begin; r < end; ++r, w += n) {
     RowStatistics& row = f.rows[static_cast<size_t>(r)];
-    row = statistics(sums ? *sums : kernels.sums(w, n), n, f.numerics);
-    kernels.scale(buffer, w, f.factor * row.scale * static_cast<double>(gain[r]), row.mean, n);
+    const Sums own = sums ? *sums : kernels.sums(w, n);
+    if (gain) {
+      row = statistics(own, n, f.numerics);
+      kernels.scale(buffer, w, f.factor * row.scale * static_cast<double>(gain[r]), row.mean, n);
+    } else {
+      row = {.mean = 0, .scale = 1, .squares = own.squares};
+      std::copy_n(w, n, buffer);
+    }
     const float* scaled = buffer;
     if (taps > 1) {
       to_filter_order(buffer, buffer + n, in, taps);
@@ -191,14 +227,18 @@ void filter_rows_backward(const Weights& weights, Filter& f, int64_t first, int6
     return;
   }
   const float* w = weights[f.weight].const_data_ptr<float>() + first * n;
-  const float* gain = weights[f.gain].const_data_ptr<float>();
-  float* d_gain = weights[f.gain].grad().mutable_data_ptr<float>();
+  const float* gain = f.standardized ? weights[f.gain].const_data_ptr<float>() : nullptr;
+  float* d_gain = gain ? weights[f.gain].grad().mutable_data_ptr<float>() : nullptr;
   float* buffer = row_buffer(n);
   for (int64_t r = first; r < first + count; ++r, w += n, d_rows += n, gradient += n) {
     const float* d_value = d_rows;
     if (taps > 1) {
       to_weight_order(d_rows, buffer, in, taps);
       d_value = buffer;
+    }
+    if (!gain) {
+      f.squares[static_cast<size_t>(r)] = kernels.combine(gradient, d_value, 1, 0, w, 0, 0, n);
+      continue;
     }
     const RowStatistics& row = f.rows[static_cast<size_t>(r)];
     const auto [along, sum] = kernels.dot_and_sum(d_value, w, row.mean, n);
@@ -246,7 +286,7 @@ void begin_gradients(const Weights& weights, Filters& filters) {
     if (!f.gradient.defined()) continue;
     const at::Tensor &w = weights[f.weight], &gain = weights[f.gain];
     w.mutable_grad() = f.gradient.view(w.sizes());
-    gain.mutable_grad() = at::empty(gain.sizes(), at::kFloat);
+    if (f.standardized) gain.mutable_grad() = at::empty(gain.sizes(), at::kFloat);
   }
   filters.summed = false;
   filters.weights = &weights;

@@ -1,7 +1,8 @@
-// The weights of all convolutions as the forward pass uses them: standardised, times the gain and
-// the factor of the activation in front (B21 section 4.1), in the type of the activations. They
-// change only with the weights, so they are made once a step, in the pass that updates the weights,
-// and once for a whole evaluation.
+// The weights of layers as the forward pass uses them, in the type of the activations: those of an
+// NFNet's convolutions standardised, times the gain and the factor of the activation in front (B21
+// section 4.1), those of a Transformer's layers over tokens as they are. They change only with the
+// weights, so they are made once a step, in the pass that updates the weights, and once for a whole
+// evaluation.
 #pragma once
 
 #include "kernels/rows.h"
@@ -21,6 +22,7 @@ struct RowStatistics {
 };
 
 struct Filter {
+  bool standardized = true;     // else there is no gain and no factor
   size_t weight = 0, gain = 0;  // places in Model::weights
   double factor = 1;            // of the activation in front
   Numerics numerics = Numerics::deepmind;
@@ -72,6 +74,9 @@ bool uses_kernels(at::ScalarType compute);
 // with room for gradients, or for evaluation alone. On a GPU a filter is its value alone, which the
 // convolution takes as a leaf of autograd; the gradient of training is left to train/cuda_step.h.
 Filters make_filters(const Model& model, at::ScalarType compute, bool training);
+
+// Anew, of weights that something else has changed.
+void remake_filters(const Weights& weights, Filters& filters);
 
 // Values of the filters [begin, end) of a layer from its weights. `sums` may be those of the only
 // row [begin, end), where they are known.

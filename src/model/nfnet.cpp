@@ -113,7 +113,7 @@ class Forward {
     at::Tensor factor = gain * (2 * m_.arch.alpha);
     if (masks_ && masks_->drop_path[index].defined()) {
       // timm rescales the branches that it keeps, DeepMind's program does not.
-      const double keep = numerics_ == Numerics::timm ? 1 - b.stochastic_depth : 1;
+      const double keep = numerics_ == Numerics::timm ? 1 - m_.arch.branch_rates[index] : 1;
       factor = factor * (masks_->drop_path[index].to(factor.scalar_type()) / keep).unsqueeze(1);
     }
     const auto [out, gate] = kernels() ? squeeze_excite_add_by_kernels(shortcut, h, se, factor)
@@ -135,11 +135,9 @@ class Forward {
 
 }  // namespace
 
-at::Tensor forward(const Model& model, Filters& filters, const at::Tensor& images,
-                   const Masks* masks, const Observer& observe) {
-  return Forward(model, filters, masks, observe)
-      .run(images.to(at::TensorOptions(filters.compute), false, false,
-                     at::MemoryFormat::ChannelsLast));
+at::Tensor forward_nfnet(const Model& model, Filters& filters, const at::Tensor& images,
+                         const Masks* masks, const Observer& observe) {
+  return Forward(model, filters, masks, observe).run(images);
 }
 
 }  // namespace nfscale

@@ -1,27 +1,12 @@
-// The forward pass of the NFNet that an Arch describes.
+// NFNets (arXiv 2102.06171).
 #pragma once
 
-#include <functional>
-#include <string>
-#include <vector>
-
-#include "model/filters.h"
+#include "model/forward.h"
 
 namespace nfscale {
 
-// What training drops, drawn by the caller: 1 keeps, 0 drops.
-struct Masks {
-  std::vector<at::Tensor> drop_path;  // by block: [N], or undefined where nothing is dropped
-  at::Tensor head;                    // [N, features], or undefined
-};
-
-// Called with the name and value of every intermediate result that reference files hold.
-using Observer = std::function<void(const std::string&, const at::Tensor&)>;
-
-// Logits [N, classes] in float (or double) of images [N, C, H, W], normalised, of the weights'
-// type. Activations are of type filters.compute. Masks are null in evaluation. A backward pass
-// writes the gradients of the convolutions into `filters`, see there.
-at::Tensor forward(const Model& model, Filters& filters, const at::Tensor& images,
-                   const Masks* masks = nullptr, const Observer& observe = {});
+// forward() of an NFNet. Images are of type filters.compute, in channels-last memory.
+at::Tensor forward_nfnet(const Model& model, Filters& filters, const at::Tensor& images,
+                         const Masks* masks, const Observer& observe);
 
 }  // namespace nfscale

@@ -29,6 +29,11 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
+// As a convolution takes it: of a Transformer, a patch is one position.
+at::Tensor filter_of(const Filter& f) {
+  return f.standardized ? f.value : f.value.reshape({f.value.size(0), 1, 1, -1});
+}
+
 struct Convolve : torch::autograd::Function<Convolve> {
   // The filters outlive the graph of a step, so the graph holds their address.
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& bias,
@@ -42,7 +47,7 @@ struct Convolve : torch::autograd::Function<Convolve> {
     ctx->saved_data["groups"] = groups;
     const Filter& f = filters->of_layer[static_cast<size_t>(layer)];
     return conv_forward({stride, groups, static_cast<Activation>(activation), Activation::none}, x,
-                        f.value, bias, f.packed);
+                        filter_of(f), bias, f.packed);
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const at::Tensor x = ctx->get_saved_variables()[0];
@@ -52,7 +57,7 @@ struct Convolve : torch::autograd::Function<Convolve> {
     const ConvSettings settings = {number("stride"), number("groups"),
                                    static_cast<Activation>(number("activation")), Activation::none};
     const ConvGradients d = conv_backward(
-        settings, grads[0].contiguous(at::MemoryFormat::ChannelsLast), x, f.value,
+        settings, grads[0].contiguous(at::MemoryFormat::ChannelsLast), x, filter_of(f),
         ctx->needs_input_grad(0),
         [&](int64_t first, int64_t count, float* rows, bool first_part, bool last_part) {
           filter_rows_backward(*filters->weights, f, first, count, rows,
@@ -194,10 +199,9 @@ at::Tensor conv_same(const at::Tensor& x, const at::Tensor& weight, const at::Te
     before[axis] = after[axis] = 0;
     strides[axis] = 1;
   }
-  using Sides = at::IntArrayRef;
-  if (before == after) return at::conv2d(x, w, b, strides, before, Sides{1, 1}, groups);
+  if (before == after) return at::conv2d(x, w, b, strides, before, at::IntArrayRef{1, 1}, groups);
   const at::Tensor padded = at::constant_pad_nd(x, {before[1], after[1], before[0], after[0]});
-  return at::conv2d(padded, w, b, strides, Sides{0, 0}, Sides{1, 1}, groups);
+  return at::conv2d(padded, w, b, strides, at::IntArrayRef{0, 0}, at::IntArrayRef{1, 1}, groups);
 }
 
 at::Tensor shortcut_pool(const at::Tensor& x) {
@@ -224,6 +228,13 @@ at::Tensor convolve(const at::Tensor& x, Activation activation, Filters& filters
   return Convolve::apply(x.contiguous(at::MemoryFormat::ChannelsLast), bias, &filters,
                          static_cast<int64_t>(layer), static_cast<int64_t>(activation), stride,
                          groups);
+}
+
+at::Tensor linear_by_kernels(const at::Tensor& x, Activation activation, Filters& filters,
+                             size_t layer, const at::Tensor& bias) {
+  // A column of pixels, with the tokens for rows.
+  const at::Tensor column = x.contiguous().unsqueeze(2).permute({0, 3, 1, 2});
+  return convolve(column, activation, filters, layer, bias, 1, 1).permute({0, 2, 3, 1}).squeeze(2);
 }
 
 at::Tensor shortcut_pool_by_kernels(const at::Tensor& x, Activation activation) {

@@ -52,6 +52,10 @@ SqueezeExciteResult squeeze_excite_add(const at::Tensor& shortcut, const at::Ten
 at::Tensor convolve(const at::Tensor& x, Activation activation, Filters& filters, size_t layer,
                     const at::Tensor& bias, int64_t stride, int64_t groups);
 
+// The layer of a Transformer on gelu(x), x [N, T, I] contiguous: [N, T, O]; see convolve.
+at::Tensor linear_by_kernels(const at::Tensor& x, Activation activation, Filters& filters,
+                             size_t layer, const at::Tensor& bias);
+
 // shortcut_pool(gelu(x)), of which only x is kept.
 at::Tensor shortcut_pool_by_kernels(const at::Tensor& x, Activation activation);
 

@@ -2,9 +2,21 @@
 #pragma once
 
 #include "base/safetensors.h"
-#include "model/nfnet.h"
+#include "model/forward.h"
 
 namespace nfscale {
+
+struct NamedTensor {
+  std::string name;
+  at::Tensor tensor;  // float or bfloat16, contiguous
+};
+
+// Copies every tensor from that of `prefix` + its name. Exit::usage naming the file and all missing
+// tensors, wrong shapes and (without a prefix) surplus tensors at once, these as no tensors of
+// `owner`.
+void load_named(const std::vector<NamedTensor>& tensors, const SafetensorsFile& file,
+                const std::string& owner, const std::string& prefix = "");
+std::vector<TensorView> tensor_views(const std::vector<NamedTensor>& tensors);
 
 // Copies every parameter from the tensor `prefix` + its name. Exit::usage naming the file and all
 // missing tensors, wrong shapes and (without a prefix) surplus tensors at once.

@@ -100,7 +100,7 @@ BenchResult measure_evaluation(const BenchOptions& o, const Model& model, const 
 
 BenchResult measure_training(const BenchOptions& o, const Config& config, const Model& model,
                              const Batch& batch) {
-  Optimizer optimizer(model.params, model.weights, optimizer_settings(config.optim));
+  Optimizer optimizer(model.params, model.weights, optimizer_settings(config.optim, model.arch));
   Ema ema{.average = {}, .decay = 0.9999};
   for (const at::Tensor& w : model.weights) ema.average.push_back(w.detach().clone());
   const auto stepper = make_stepper(o.device, model, optimizer, ema, compute_type(o.precision),
@@ -119,8 +119,9 @@ BenchResult bench_step(const BenchOptions& o) {
   Config config;
   config.model.name = o.model;
   config.loss.label_smoothing = 0.1;
+  if (o.model.starts_with("vit")) config.optim.name = "adamw";
   resolve(config);
-  Model model = make_model(make_arch(config.model, default_classes(o.model)));
+  Model model = make_model(make_arch(config.model, default_classes(o.model), sides_of(o.size)));
   init_weights(model, 0);
   const Batch batch = made_up_batch(o.batch, o.size, model.arch.classes);
   BenchResult r = o.evaluation ? measure_evaluation(o, on_device(model, o.device), batch)

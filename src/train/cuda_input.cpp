@@ -23,10 +23,9 @@ StepInput make_input(const Arch& arch, int64_t rows, int64_t size,
   std::vector<Part> parts = {{&input.pixels, {rows, size, size, 3}, at::kFloat},
                              {&input.labels, {rows}, at::kLong},
                              {&input.weights, {rows}, at::kFloat}};
-  input.masks.drop_path.resize(arch.blocks.size());
-  for (size_t b = 0; b < arch.blocks.size(); ++b)
-    if (arch.blocks[b].stochastic_depth > 0)
-      parts.push_back({&input.masks.drop_path[b], {rows}, at::kFloat});
+  input.masks.drop_path.resize(arch.branch_rates.size());
+  for (size_t b = 0; b < arch.branch_rates.size(); ++b)
+    if (arch.branch_rates[b] > 0) parts.push_back({&input.masks.drop_path[b], {rows}, at::kFloat});
   if (arch.drop_rate > 0) parts.push_back({&input.masks.head, {rows, arch.features}, at::kFloat});
   int64_t end = 0;
   for (Part& p : parts) {

@@ -121,10 +121,13 @@ CudaStepper::CudaStepper(c10::cuda::CUDAStream stream, const Model& model, Optim
       numbers_(device_),
       outcome_(device_),
       eager_steps_(eager_steps) {
+  const OptimizerSettings& o = optimizer.settings();
+  if (model.arch.is_vit()) not_supported("--device cuda with a Vision Transformer");
+  if (o.name != "sgd" || o.layer_decay != 1)
+    not_supported("--device cuda with optim.name = \"" + o.name + "\" and optim.layer_decay");
   if (filters_.of_layer.empty())
     fail(Exit::usage, "{}: activations in {} are not computed on a GPU", model.arch.name,
          c10::toString(compute));
-  const OptimizerSettings& o = optimizer.settings();
   update_ = {.clip = {.threshold = o.agc, .eps = o.agc_eps, .clip_norm = o.clip_norm},
              .momentum = o.momentum,
              .nesterov = o.nesterov};

@@ -9,7 +9,7 @@
 #include "base/json.h"
 #include "data/loader.h"
 #include "data/source.h"
-#include "model/nfnet.h"
+#include "model/forward.h"
 
 namespace nfscale {
 

@@ -1,6 +1,7 @@
 #include "train/optimizer.h"
 
 #include <ATen/Dispatch.h>
+#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros_like.h>
 #include <fnmatch.h>
 
@@ -10,10 +11,6 @@
 
 namespace nfscale {
 namespace {
-
-bool decays(const std::string& name) {
-  return !name.ends_with(".bias") && !name.ends_with("gain");
-}
 
 int64_t units_of(const at::Tensor& p, const std::string& rule) {
   int64_t wide = 0;
@@ -79,15 +76,31 @@ auto filters_by_weight(size_t parameters, AnyFilters& filters) {
 
 }  // namespace
 
-OptimizerSettings optimizer_settings(const OptimConfig& c) {
-  return {.momentum = c.momentum,
+OptimizerSettings optimizer_settings(const OptimConfig& c, const Arch& arch) {
+  if (c.name != "adafactor" && c.momentum_dtype == "bf16")
+    not_supported("optim.momentum_dtype = \"bf16\" with optim.name = \"" + c.name + "\"");
+  const bool heads = arch.is_vit() && c.view == "heads";
+  return {.name = c.name,
+          .momentum = c.momentum,
           .weight_decay = c.weight_decay,
           .head_weight_decay = c.head_weight_decay.value_or(c.weight_decay),
-          .agc = c.agc,
+          .agc = c.agc.value_or(0),
           .clip_norm = c.clip_norm,
           .nesterov = c.nesterov,
           .agc_rule = c.agc_rule,
-          .agc_exclude = c.agc_exclude.value_or(std::vector<std::string>{})};
+          .layer_decay = c.layer_decay,
+          .agc_exclude = c.agc_exclude.value_or(std::vector<std::string>{}),
+          .beta1 = c.beta1,
+          .beta2 = c.beta2,
+          .eps = c.eps.value_or(1e-8),
+          .adafactor = {.beta1 = c.beta1,
+                        .beta2_cap = c.beta2_cap,
+                        .decay_exponent = c.decay_exponent,
+                        .eps = c.eps.value_or(1e-30),
+                        .clip_threshold = c.clip_threshold,
+                        .min_dim_factored = c.min_dim_factored,
+                        .bf16_momentum = c.momentum_dtype != "f32",
+                        .heads = heads ? arch.vit.heads : 0}};
 }
 
 bool glob_matches(std::string_view pattern, std::string_view text) {
@@ -97,9 +110,15 @@ bool glob_matches(std::string_view pattern, std::string_view text) {
 Optimizer::Optimizer(std::vector<Param> params, const std::vector<at::Tensor>& weights,
                      OptimizerSettings settings)
     : params_(std::move(params)), settings_(std::move(settings)) {
-  for (const at::Tensor& w : weights) momentum.push_back(at::zeros_like(w.detach()));
+  if (settings_.name == "adafactor")
+    parts_ = adafactor_parts(params_, weights, settings_.adafactor);
+  else
+    for (const at::Tensor& w : weights) momentum.push_back(at::zeros_like(w.detach()));
+  if (settings_.name == "adamw")
+    for (const at::Tensor& w : weights) second_.push_back(at::zeros_like(w.detach()));
   for (size_t k = 0; k < params_.size(); ++k) {
     const int64_t units = units_of(weights[k], settings_.agc_rule), n = weights[k].numel() / units;
+    units_.push_back(units);
     // A row stays whole, however long: its filter is made of all of it.
     const int64_t step = std::max<int64_t>(1, kPiece / n), length = units > 1 ? n : kPiece;
     for (int64_t u = 0; u < units; u += step)
@@ -183,25 +202,61 @@ StepStats Optimizer::clip(const Weights& weights, const Filters& filters) {
 }
 
 Optimizer::Rule Optimizer::rule(size_t parameter) const {
-  const std::string& name = params_[parameter].name;
-  const double decay =
-      name == "head.fc.weight" ? settings_.head_weight_decay : settings_.weight_decay;
-  return {units_of(momentum[parameter], settings_.agc_rule), clipped_[parameter],
-          decays(name) ? decay : 0};
+  const Param& p = params_[parameter];
+  const double decay = p.head ? settings_.head_weight_decay : settings_.weight_decay;
+  const auto below = static_cast<double>(params_.back().level - p.level);
+  return {units_[parameter], clipped_[parameter], p.is_weight() ? decay : 0,
+          std::pow(settings_.layer_decay, below)};
 }
+
+std::vector<NamedTensor> Optimizer::state() const {
+  std::vector<NamedTensor> all;
+  for (size_t k = 0; k < momentum.size(); ++k) all.push_back({params_[k].name, momentum[k]});
+  for (size_t k = 0; k < second_.size(); ++k)
+    all.push_back({"second/" + params_[k].name, second_[k]});
+  for (const AdafactorPart& part : parts_) {
+    all.push_back({"momentum/" + part.name, part.momentum});
+    if (part.full.defined()) {
+      all.push_back({"full/" + part.name, part.full});
+    } else {
+      all.push_back({"row/" + part.name, part.row});
+      all.push_back({"column/" + part.name, part.column});
+    }
+  }
+  return all;
+}
+
+namespace {
+
+double ema_keep(const Ema& ema, uint64_t t) {
+  const auto number = static_cast<double>(t);
+  return std::min(ema.decay, (1 + number) / (10 + number));
+}
+
+}  // namespace
 
 void Optimizer::update(const Piece& piece, const Weights& weights, Filter* filter,
                        DenseGradient* factors, double lr, const Ema& ema, uint64_t t) {
-  const auto number = static_cast<double>(t);
   const size_t k = piece.parameter;
-  const SgdNumbers numbers{.decay = rule(k).decay,
-                           .momentum = settings_.momentum,
-                           .rate = lr,
-                           .ema_keep = std::min(ema.decay, (1 + number) / (10 + number)),
-                           .nesterov = settings_.nesterov};
-  const int64_t n = weights[k].numel() / std::ssize(factors_[k]);
-  AT_DISPATCH_FLOATING_TYPES(weights[k].scalar_type(), "sgd_step", [&] {
+  const auto n_updates = static_cast<double>(t + 1);
+  const SgdNumbers sgd{.decay = rule(k).decay,
+                       .momentum = settings_.momentum,
+                       .rate = lr * rule(k).rate,
+                       .ema_keep = ema_keep(ema, t),
+                       .nesterov = settings_.nesterov};
+  const AdamNumbers adam{.decay = rule(k).decay,
+                         .beta1 = settings_.beta1,
+                         .beta2 = settings_.beta2,
+                         .eps = settings_.eps,
+                         .rate = lr * rule(k).rate,
+                         .ema_keep = ema_keep(ema, t),
+                         .correction1 = 1 / (1 - std::pow(settings_.beta1, n_updates)),
+                         .correction2 = 1 / (1 - std::pow(settings_.beta2, n_updates))};
+  const int64_t n = weights[k].numel() / std::ssize(factors_[k]), length = piece.to - piece.from;
+  AT_DISPATCH_FLOATING_TYPES(weights[k].scalar_type(), "update", [&] {
+    const Rows<scalar_t> kernels = rows<scalar_t>();
     scalar_t *p = weights[k].data_ptr<scalar_t>(), *m = momentum[k].data_ptr<scalar_t>();
+    scalar_t* v = second_.empty() ? nullptr : second_[k].data_ptr<scalar_t>();
     scalar_t* average = ema.average.empty() ? nullptr : ema.average[k].data_ptr<scalar_t>();
     // Of the first unit of the piece. Factors are of float alone.
     const scalar_t* g = factors ? reinterpret_cast<const scalar_t*>(dense_gradient_rows(
@@ -210,13 +265,38 @@ void Optimizer::update(const Piece& piece, const Weights& weights, Filter* filte
     for (int64_t unit = piece.first; unit < piece.last; ++unit) {
       const auto u = static_cast<size_t>(unit);
       const int64_t at = unit * n + piece.from;
-      const Sums sums = rows<scalar_t>().sgd(p + at, m + at, average ? average + at : nullptr,
-                                             g + at - piece.first * n, factors_[k][u], numbers,
-                                             piece.to - piece.from);
+      const scalar_t* own = g + at - piece.first * n;
+      scalar_t* mean = average ? average + at : nullptr;
+      const Sums sums =
+          v ? kernels.adamw(p + at, m + at, v + at, mean, own, factors_[k][u], adam, length)
+            : kernels.sgd(p + at, m + at, mean, own, factors_[k][u], sgd, length);
       if (filter) filter_rows_forward(weights, *filter, unit, unit + 1, &sums);
       if (factors) factors->weight_squares[u] = sums.squares;
     }
   });
+}
+
+void Optimizer::update_by_adafactor(const Weights& weights, Filters& filters, double lr,
+                                    const Ema& ema, uint64_t t) {
+  std::vector<at::Tensor> grads = gradients(weights, filters);
+  for_tasks(std::ssize(grads), [&](int64_t i) {
+    const auto k = static_cast<size_t>(i);
+    const std::vector<double>& factors = factors_[k];
+    if (std::all_of(factors.begin(), factors.end(), [](double f) { return f == 1; })) return;
+    std::vector<int64_t> shape(static_cast<size_t>(grads[k].dim()), 1);
+    if (!shape.empty()) shape[0] = std::ssize(factors);
+    grads[k] = grads[k] * at::tensor(factors, grads[k].options()).view(shape);
+  });
+  for_tasks(std::ssize(parts_), [&](int64_t i) {
+    AdafactorPart& part = parts_[static_cast<size_t>(i)];
+    const size_t k = part.parameter;
+    if (grads[k].defined())
+      adafactor_update(part, weights[k].detach(), grads[k].detach(), settings_.adafactor,
+                       lr * rule(k).rate, rule(k).decay, t + 1);
+  });
+  for (size_t k = 0; k < ema.average.size(); ++k)
+    ema.average[k].detach().lerp_(weights[k].detach(), 1 - ema_keep(ema, t));
+  remake_filters(weights, filters);
 }
 
 void Optimizer::step(const Weights& weights, double lr, const Ema& ema, uint64_t t) {
@@ -226,6 +306,7 @@ void Optimizer::step(const Weights& weights, double lr, const Ema& ema, uint64_t
 
 void Optimizer::step(const Weights& weights, Filters& filters, double lr, const Ema& ema,
                      uint64_t t) {
+  if (settings_.name == "adafactor") return update_by_adafactor(weights, filters, lr, ema, t);
   const auto of = filters_by_weight(weights.size(), filters);
   // Those with a filter last: a filter holds its gain.
   for (const bool with_filter : {false, true})

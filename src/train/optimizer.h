@@ -1,11 +1,18 @@
-// SGD with Nesterov momentum and adaptive gradient clipping, as google-deepmind/deepmind-research
-// nfnets codes it: clip, then add the coupled decay, then momentum, then the step.
+// Clipping and three rules of update. First, for all of them:
 //
 //   g <- AGC(g, p)                                unless excluded
 //   g <- g * min(1, clip_norm / |g|)              over all parameters, where clip_norm is on
-//   g <- g + wd * p                               unless the name ends in ".bias" or "gain"
-//   m <- mu * m + g
-//   p <- p - lr * (g + mu * m)
+//
+// Then sgd, as google-deepmind/deepmind-research nfnets codes it, decay coupled, Nesterov momentum:
+//
+//   g <- g + wd * p;   m <- mu * m + g;   p <- p - lr * (g + mu * m)
+//
+// adamw (Loshchilov and Hutter, arXiv 1711.05101), as PyTorch has it, of update n = 1, 2, ...:
+//
+//   m <- b1 m + (1-b1) g;   v <- b2 v + (1-b2) g^2
+//   p <- p - lr * (m / (1-b1^n) / (sqrt(v / (1-b2^n)) + eps) + wd * p)
+//
+// or adafactor, see adafactor.h. Only kernels decay (Param::is_weight).
 #pragma once
 
 #include <string>
@@ -14,18 +21,24 @@
 #include "arch/arch.h"
 #include "config/config.h"
 #include "model/filters.h"
+#include "model/weights.h"
+#include "train/adafactor.h"
 
 namespace nfscale {
 
 struct OptimizerSettings {
+  std::string name = "sgd";
   double momentum = 0.9, weight_decay = 0, head_weight_decay = 0, agc = 0.01, agc_eps = 1e-3,
          clip_norm = 0;
   bool nesterov = true;
   std::string agc_rule = "deepmind";
-  std::vector<std::string> agc_exclude;  // glob patterns on names
+  double layer_decay = 1;  // of the rate, for each level below the highest (Param::level)
+  std::vector<std::string> agc_exclude;           // glob patterns on names
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;  // of AdamW
+  AdafactorSettings adafactor = {};
 };
 
-OptimizerSettings optimizer_settings(const OptimConfig& resolved);
+OptimizerSettings optimizer_settings(const OptimConfig& resolved, const Arch& arch);
 
 struct StepStats {
   double grad_norm = 0;    // of the whole gradient before any clipping
@@ -61,7 +74,10 @@ class Optimizer {
   void step(const Weights& weights, Filters& filters, double lr, const Ema& ema, uint64_t t);
   void step(const Weights& weights, double lr, const Ema& ema = {}, uint64_t t = 0);
 
-  std::vector<at::Tensor> momentum;  // parallel to the weights
+  std::vector<at::Tensor> momentum;  // parallel to the weights; none with adafactor
+
+  // All that the next step needs of the ones before it, by name.
+  std::vector<NamedTensor> state() const;
 
   const OptimizerSettings& settings() const { return settings_; }
   // What the settings mean for a parameter.
@@ -69,12 +85,16 @@ class Optimizer {
     int64_t units;
     bool clips;
     double decay;
+    double rate;  // as a multiple of the learning rate
   };
   Rule rule(size_t parameter) const;
 
  private:
   std::vector<Param> params_;
   OptimizerSettings settings_;
+  std::vector<int64_t> units_;                // by parameter
+  std::vector<at::Tensor> second_;            // of adamw, parallel to the weights
+  std::vector<AdafactorPart> parts_;          // of adafactor
   std::vector<bool> clipped_;                 // by parameter: AGC applies
   std::vector<std::vector<double>> factors_;  // by parameter and unit: what clip() decided
 
@@ -87,6 +107,8 @@ class Optimizer {
 
   void update(const Piece& piece, const Weights& weights, Filter* filter, DenseGradient* factors,
               double lr, const Ema& ema, uint64_t t);
+  void update_by_adafactor(const Weights& weights, Filters& filters, double lr, const Ema& ema,
+                           uint64_t t);
 };
 
 UnitNorms unit_norms(const at::Tensor& p, const at::Tensor& g, const std::string& rule);

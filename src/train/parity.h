@@ -8,7 +8,7 @@
 namespace nfscale {
 
 struct ParityResult {
-  std::string name, kind, numerics;  // kind: "train", "digest"
+  std::string name, kind, numerics;  // kind: "train", "digest", "posemb", "schedule"
   bool ok = true;
   struct {
     std::string tensor;

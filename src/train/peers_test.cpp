@@ -10,6 +10,7 @@
 #include "model/init.h"
 #include "model/loss.h"
 #include "model/weights.h"
+#include "train/optimizer.h"
 
 namespace nfscale {
 namespace {
@@ -109,6 +110,42 @@ TEST(Peers, Bf16GradientsAreNoLessExactThanThoseOfTimmUnderAutocast) {
     // Two norms of n random numbers are about 1 / sqrt(n) apart.
     EXPECT_LE(here, (1.02 + 1 / std::sqrt(d.numbers)) * there) << kind;
   }
+}
+
+// Ten steps beside torch.optim.AdamW from the same weights with the same gradients.
+TEST(Peers, AdamwEqualsPyTorchs) {
+  const fs::path root(NFSCALE_SOURCE_DIR), python = root / ".peers/bin/python";
+  if (!fs::exists(python)) GTEST_SKIP() << "no .peers: ./dev peers makes it";
+  constexpr int64_t kRowsOf = 7, kColumnsOf = 33, kSteps = 10;
+  std::vector<float> weight, grads;
+  for (uint64_t i = 0; i < kRowsOf * kColumnsOf * (kSteps + 1); ++i)
+    (i < kRowsOf * kColumnsOf ? weight : grads)
+        .push_back(2 * uniform(words(9, Op::generator, i)[0]) - 1);
+  const fs::path folder =
+      fs::path(testing::TempDir()) / fmt::format("nfscale-adamw-{}", ::getpid());
+  fs::create_directories(folder);
+  write_safetensors(folder / "in.safetensors", {},
+                    {view("weight", Dtype::f32, {kRowsOf, kColumnsOf}, weight),
+                     view("grads", Dtype::f32, {kSteps, kRowsOf, kColumnsOf}, grads)});
+  const std::string command = fmt::format(
+      "'{}' '{}' '{}' '{}'", python.string(), (root / "tests/peers/adamw_steps.py").string(),
+      (folder / "in.safetensors").string(), (folder / "out.safetensors").string());
+  ASSERT_EQ(std::system(command.c_str()), 0) << command;
+  const std::vector<double> theirs = read_safetensors(folder / "out.safetensors").numbers("weight");
+  fs::remove_all(folder);
+
+  const at::Tensor w = at::from_blob(weight.data(), {kRowsOf, kColumnsOf}).clone();
+  Optimizer optimizer({{"fc.weight", {kRowsOf, kColumnsOf}, Layer::Kind::linear, kColumnsOf}}, {w},
+                      {.name = "adamw", .weight_decay = 0.1, .agc = 0, .agc_exclude = {}});
+  for (int64_t t = 0; t < kSteps; ++t) {
+    w.mutable_grad() =
+        at::from_blob(grads.data() + t * kRowsOf * kColumnsOf, {kRowsOf, kColumnsOf});
+    optimizer.clip({w});
+    optimizer.step({w}, 0.01 * static_cast<double>(t + 1), {}, static_cast<uint64_t>(t));
+  }
+  for (int64_t i = 0; i < w.numel(); ++i)
+    EXPECT_NEAR(static_cast<double>(w.const_data_ptr<float>()[i]), theirs[static_cast<size_t>(i)],
+                1e-6);
 }
 
 }  // namespace

@@ -36,12 +36,7 @@ void compare(const Path& run, const Json& stored, const Config& config, const Ru
     if (before && before->dump() != value.dump())
       refuse_change(run, key, before->dump(), value.dump());
   }
-  const Json& identity = stored.at("identity");
-  then.train_fingerprint = identity.at("train_fingerprint").as_string();
-  then.heldout_fingerprint = identity.at("heldout_fingerprint").as_string();
-  then.init_hash = identity.at("init_hash").as_string();
-  then.precision = identity.at("precision").as_string();
-  then.micro_batch = identity.at("micro_batch").as_int();
+  then = stored_identity(stored);
   if (then.train_fingerprint != now.train_fingerprint)
     refuse_change(run, "data.train", "data of fingerprint " + then.train_fingerprint,
                   now.train_fingerprint);
@@ -84,6 +79,15 @@ std::optional<Json> final_result(const Path& run) {
 }
 
 }  // namespace
+
+RunIdentity stored_identity(const Json& run) {
+  const Json& identity = run.at("identity");
+  return {.train_fingerprint = identity.at("train_fingerprint").as_string(),
+          .heldout_fingerprint = identity.at("heldout_fingerprint").as_string(),
+          .init_hash = identity.at("init_hash").as_string(),
+          .precision = identity.at("precision").as_string(),
+          .micro_batch = identity.at("micro_batch").as_int()};
+}
 
 RunDirectory open_run(const Path& path, const LoadedConfig& loaded, RunIdentity identity,
                       const std::string& device, const std::string& resume) {

@@ -29,6 +29,9 @@ struct RunDirectory {
   std::optional<FoundCheckpoint> checkpoint;  // where it goes on
 };
 
+// Out of a run.json.
+RunIdentity stored_identity(const Json& run);
+
 // Opens or makes the directory and takes its lock. Exit::usage where another process has it, or
 // where a key that changes results, the data or the first weights are not those of the start: with
 // the key, both values, and how a new run starts from here. `resume` "never" refuses a directory

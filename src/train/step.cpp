@@ -17,8 +17,8 @@ namespace nfscale {
 Masks draw_masks(const Arch& arch, const Batch& batch, int64_t begin, int64_t end, uint64_t seed) {
   Masks masks;
   const auto slot = [&](int64_t row) { return batch.begin + static_cast<uint64_t>(row); };
-  for (size_t b = 0; b < arch.blocks.size(); ++b) {
-    const double rate = arch.blocks[b].stochastic_depth;
+  for (size_t b = 0; b < arch.branch_rates.size(); ++b) {
+    const double rate = arch.branch_rates[b];
     at::Tensor& mask = masks.drop_path.emplace_back();
     if (rate == 0) continue;
     mask = at::empty({end - begin}, at::kFloat);

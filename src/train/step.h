@@ -5,7 +5,7 @@
 
 #include "config/config.h"
 #include "data/loader.h"
-#include "model/nfnet.h"
+#include "model/forward.h"
 #include "train/optimizer.h"
 
 namespace nfscale {

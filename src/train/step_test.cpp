@@ -41,7 +41,7 @@ TEST(Step, AModelThatTheKernelsDoNotHaveTrainsWithoutThem) {
   Filters filters = make_filters(model, at::kFloat, true);
   EXPECT_TRUE(filters.of_layer.empty());
   Toy t = toy(4);
-  Optimizer optimizer(model.params, model.weights, optimizer_settings(config.optim));
+  Optimizer optimizer(model.params, model.weights, optimizer_settings(config.optim, model.arch));
   EXPECT_TRUE(train_step(model, filters, optimizer, {}, t.batch, {{}, 4, 0}, 0.1, 0).finite);
 }
 

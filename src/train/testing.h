@@ -34,7 +34,7 @@ inline Toy toy(int64_t rows, double stochastic_depth = 0, at::ScalarType compute
     batch.labels.push_back(i % 10);
     batch.weights.push_back(i % 7 == 3 ? 0.0f : 1.0f);
   }
-  Optimizer optimizer(model.params, model.weights, optimizer_settings(config.optim));
+  Optimizer optimizer(model.params, model.weights, optimizer_settings(config.optim, model.arch));
   Filters filters = make_filters(model, compute, true);
   return {std::move(model), std::move(filters), std::move(optimizer), std::move(batch)};
 }

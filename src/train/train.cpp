@@ -15,6 +15,7 @@
 #include "train/bench.h"
 #include "train/device.h"
 #include "train/evaluate.h"
+#include "train/fork.h"
 #include "train/metrics.h"
 #include "train/run.h"
 #include "train/step.h"
@@ -40,6 +41,7 @@ struct Run {
   const Config& config;
   TrainOptions options;
   std::shared_ptr<const Source> train, heldout;
+  std::optional<Fork> fork;
   RunDirectory directory;
   Horizon horizon;
   uint64_t total_steps;
@@ -91,7 +93,7 @@ void save(Run& run) {
                             .tensors = {},
                             .state = state_of(run)};
   content.tensors["model"] = weight_views(run.model, run.model.weights);
-  content.tensors["optimizer"] = weight_views(run.model, run.optimizer.momentum);
+  content.tensors["optimizer"] = tensor_views(run.optimizer.state());
   if (averages(run)) content.tensors["ema"] = weight_views(run.model, run.ema.average);
   save_checkpoint(folder, content);
   const Duration& every = run.config.checkpoint.keep_every;
@@ -107,10 +109,10 @@ void load_tensors(const Model& like, const Path& file, std::vector<at::Tensor>& 
   load_weights(view, read_safetensors(file));
 }
 
-void restore(Run& run) {
-  const FoundCheckpoint& found = *run.directory.checkpoint;
+void restore(Run& run, const FoundCheckpoint& found) {
   load_tensors(run.model, found.folder / "model.safetensors", run.model.weights);
-  load_tensors(run.model, found.folder / "optimizer.safetensors", run.optimizer.momentum);
+  load_named(run.optimizer.state(), read_safetensors(found.folder / "optimizer.safetensors"),
+             "the optimizer");
   if (averages(run)) load_tensors(run.model, found.folder / "ema.safetensors", run.ema.average);
   Progress& p = run.progress;
   const Json& s = found.state;
@@ -126,7 +128,8 @@ void restore(Run& run) {
   p.times = StepTimes::from_json(s.at("step_times"));
   for (const Json& loss : s.at("losses").items()) p.losses.push_back(loss.as_double());
   p.wall_s = s.at("wall_s").as_double();
-  say("resuming from {} at step {} of {}", found.folder.filename().string(), p.step,
+  say("{} {} at step {} of {}", run.directory.checkpoint ? "resuming from" : "a fork of",
+      run.directory.checkpoint ? found.folder.filename().string() : run.options.fork, p.step,
       run.total_steps);
 }
 
@@ -156,8 +159,18 @@ Json compute_json(const Run& run, bool done) {
     mfu = step_flops / typical /
           (1e12 * matrix_product_tflops(run.directory.identity.precision, run.options.device));
   const int devices = run.options.device == at::kCPU ? run.options.threads : 1;
+  // What a fork shares with the other forks of its trunk, to be paid once.
+  Json trunk;
+  if (run.fork)
+    trunk = Json::object(
+        {{"run", run.fork->trunk},
+         {"step", run.fork->step},
+         {"examples", run.fork->examples},
+         {"flops", 6.0 * static_cast<double>(macs) * static_cast<double>(run.fork->examples)},
+         {"share", static_cast<double>(run.fork->examples) / std::max(1.0, images)}});
   return Json::object(
       {{"flops", 6.0 * static_cast<double>(macs) * images},
+       {"trunk", trunk},
        {"device", device_text(run.options.device)},
        {"devices", devices},
        {"device_hours", static_cast<double>(p.step) * typical * devices / 3600},
@@ -384,7 +397,10 @@ Schedule make_schedule(const Config& config, const Horizon& horizon, uint64_t to
              .peak = *config.optim.lr,
              .warmup_steps = in_steps(config.schedule.warmup, horizon),
              .total_steps = static_cast<double>(total_steps),
-             .final_rate = *config.optim.lr * config.schedule.final_fraction};
+             .final_rate = *config.optim.lr * config.schedule.final_fraction,
+             .cooldown_steps = in_steps(config.schedule.cooldown, horizon),
+             .timescale = in_steps(config.schedule.timescale, horizon)};
+  if (s.timescale <= 0) s.timescale = std::max(1.0, s.warmup_steps);
   if (s.warmup_steps > s.total_steps)
     fail(Exit::usage, "schedule.warmup: {} is {:.1f} steps, longer than the run of {}",
          duration_key_text(config.schedule.warmup), s.warmup_steps, total_steps);
@@ -405,6 +421,18 @@ void check_space(const Run& run) {
          bytes_text(static_cast<double>(needed)));
 }
 
+// A fork computes as its trunk did, on the same examples.
+void join_trunk(const Fork& fork, uint64_t total_steps, RunIdentity& identity) {
+  if (identity.train_fingerprint != fork.identity.train_fingerprint)
+    fail(Exit::usage, "--fork: data.train is not the training set of the trunk");
+  if (fork.step >= total_steps)
+    fail(Exit::usage, "--fork: the trunk is at step {} already, this run ends at step {}",
+         fork.step, total_steps);
+  identity.precision = fork.identity.precision;
+  identity.micro_batch = fork.identity.micro_batch;
+  identity.init_hash = hash128(MappedFile(fork.checkpoint.folder / "MANIFEST").bytes());
+}
+
 Run open(LoadedConfig& loaded, const TrainOptions& options) {
   Config& config = loaded.config;
   resolve(config);
@@ -417,7 +445,13 @@ Run open(LoadedConfig& loaded, const TrainOptions& options) {
   std::shared_ptr<const Source> heldout;
   if (!config.data.heldout.empty()) heldout = open_source(config.data.heldout);
   if (heldout) match_classes(*heldout, train->classes());
-  const Arch arch = make_arch(config.model, static_cast<int64_t>(train->classes().size()));
+  const auto classes = static_cast<int64_t>(train->classes().size());
+  if (config.model.name.starts_with("vit") && !config.model.head_bias)
+    config.model.head_bias =
+        config.loss.kind == "sigmoid"
+            ? -std::log(static_cast<double>(config.model.classes ? config.model.classes : classes))
+            : 0;
+  const Arch arch = make_arch(config.model, classes, sides_of(config.train.image_size));
   if (arch.classes < static_cast<int64_t>(train->classes().size()))
     fail(Exit::usage, "model.classes: {} is less than the {} classes of the data", arch.classes,
          train->classes().size());
@@ -430,13 +464,16 @@ Run open(LoadedConfig& loaded, const TrainOptions& options) {
          duration_key_text(config.train.duration));
   const Schedule schedule = make_schedule(config, horizon, total_steps);
 
+  std::optional<Fork> fork;
+  if (!options.fork.empty()) fork = open_fork(options.fork, config);
   RunIdentity identity{
       train->fingerprint(), heldout ? heldout->fingerprint() : "", "",
       config.train.precision == "auto" ? auto_precision(options.device) : config.train.precision,
       resolve_micro_batch(config, arch, options.device)};
   if (options.init) identity.init_hash = hash128(MappedFile(weight_file_of(*options.init)).bytes());
+  if (fork) join_trunk(*fork, total_steps, identity);
   Model model = make_model(arch);
-  Optimizer optimizer(model.params, model.weights, optimizer_settings(config.optim));
+  Optimizer optimizer(model.params, model.weights, optimizer_settings(config.optim, arch));
   RunDirectory directory =
       open_run(options.out, loaded, identity, device_text(options.device), options.resume);
   Certificate certificate(train->size(), static_cast<uint32_t>(config.data.augment.repeat));
@@ -445,6 +482,7 @@ Run open(LoadedConfig& loaded, const TrainOptions& options) {
           .options = options,
           .train = train,
           .heldout = heldout,
+          .fork = std::move(fork),
           .directory = std::move(directory),
           .horizon = horizon,
           .total_steps = total_steps,
@@ -473,7 +511,10 @@ void start(Run& run) {
   }
   if (averages(run))
     for (const at::Tensor& w : run.model.weights) run.ema.average.push_back(w.detach().clone());
-  if (run.directory.checkpoint) restore(run);
+  if (run.directory.checkpoint)
+    restore(run, *run.directory.checkpoint);
+  else if (run.fork)
+    restore(run, run.fork->checkpoint);
   run.metrics = Metrics(run.directory.path, run.progress.step, c.log.tensorboard);
   open_ledger(run);
   say("{}: {} parameters, {} examples, {} steps of {}, {} px, {}, {} threads; run {}",

@@ -13,6 +13,7 @@ namespace nfscale {
 struct TrainOptions {
   Path out;
   std::optional<Path> init;  // a run, checkpoint or weight file to start from
+  std::string fork;          // RUN or RUN@STEP that the run goes on from; empty: none
   std::string resume = "auto";
   int threads = 1;
   at::Device device = at::kCPU;

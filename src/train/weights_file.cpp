@@ -1,5 +1,6 @@
 #include "train/weights_file.h"
 
+#include <cmath>
 #include <set>
 
 #include "base/json.h"
@@ -40,22 +41,76 @@ bool fits(const Arch& arch, const SafetensorsFile& file) {
   });
 }
 
-// A file without metadata of ours: the known architecture whose names and shapes it has.
-ModelConfig infer_model(const SafetensorsFile& file, const std::string& model_name) {
+// A model and the sides of the pictures of its position embedding.
+struct Inferred {
+  ModelConfig model;
+  Sides sides{};
+};
+
+// What model_names() does not say of a model: rounding of an NFNet, pooling of a Transformer.
+std::vector<ModelConfig> variants(const std::string& name) {
   ModelConfig config;
+  config.name = name;
   config.numerics = "timm";
-  const TensorView* head = file.find("head.fc.bias");
+  std::vector<ModelConfig> all;
+  if (!name.starts_with("vit")) {
+    for (const char* rounding : {"keep", "floor"}) {
+      config.bottleneck_round = rounding;
+      all.push_back(config);
+    }
+    return all;
+  }
+  for (const auto& [pool, after, position] : {std::tuple("tok", false, true),
+                                              {"tok", false, false},
+                                              {"map", false, false},
+                                              {"gap", true, false},
+                                              {"gap", false, false}}) {
+    config.pool = pool;
+    config.pool_norm = after ? "after" : "before";
+    config.class_position = position;
+    all.push_back(config);
+  }
+  return all;
+}
+
+// Square pictures of a file's position embedding; {} where it has none that fits the model.
+Sides sides_of_file(const ModelConfig& model, const SafetensorsFile& file) {
+  const TensorView *positions = file.find("pos_embed"),
+                   *patches = file.find("patch_embed.proj.weight");
+  if (!positions || positions->shape.size() != 3 || !patches || patches->shape.size() != 4)
+    return {};
+  const int64_t tokens = positions->shape[1] - (model.class_position.value_or(false) ? 1 : 0);
+  const auto side = static_cast<int64_t>(std::lround(std::sqrt(static_cast<double>(tokens))));
+  return side * side == tokens ? sides_of(side * patches->shape[3]) : Sides{};
+}
+
+// A file without metadata of ours: the known architecture whose names and shapes it has.
+Inferred infer_model(const SafetensorsFile& file, const std::string& model_name) {
+  const TensorView* head = nullptr;
+  for (const char* name : {"head.fc.bias", "head.bias"})
+    if (const TensorView* t = file.find(name)) head = t;
   if (!head || head->shape.size() != 1)
-    fail(Exit::usage, "{}: not weights of a known model: head.fc.bias is missing",
+    fail(Exit::usage,
+         "{}: not weights of a known model: neither head.fc.bias nor head.bias is there",
          file.path.string());
-  config.classes = head->shape[0];
   const std::vector<std::string> known = model_names();
   for (const std::string& name :
        model_name.empty() ? known : std::vector<std::string>{model_name}) {
-    for (const char* rounding : {"keep", "floor"}) {
-      config.name = name;
-      config.bottleneck_round = rounding;
-      if (!model_name.empty() || fits(make_arch(config, config.classes), file)) return config;
+    const bool vit = name.starts_with("vit");
+    for (ModelConfig& config : variants(name)) {
+      config.classes = head->shape[0];
+      const Sides sides = vit ? sides_of_file(config, file) : Sides{};
+      if (vit && sides == Sides{}) continue;
+      const int64_t patch = vit ? file.find("patch_embed.proj.weight")->shape[3] : 1;
+      const bool other_patch = vit && make_arch(config, config.classes).vit.patch != patch;
+      if (!other_patch && fits(make_arch(config, config.classes, sides), file))
+        return {config, sides};
+    }
+    // Loading names what does not fit.
+    if (!model_name.empty()) {
+      ModelConfig config = variants(name).front();
+      config.classes = head->shape[0];
+      return {config, {}};
     }
   }
   fail(Exit::usage, "{}: names and shapes fit no known model; give --model", file.path.string());
@@ -105,11 +160,16 @@ TrainedModel load_trained(const Path& checkpoint, const std::string& ema,
   const SafetensorsFile file = read_safetensors(t.file);
   const std::string where = t.file.string();
   Config config;
+  Sides sides{};
   t.foreign = !file.metadata.contains("nfscale.model");
   if (t.foreign) {
-    config.model = infer_model(file, model_name);
+    const Inferred inferred = infer_model(file, model_name);
+    config.model = inferred.model;
+    sides = inferred.sides;
     config.data.exif = "ignore";
-    t.eval_size = default_size(config.model.name);
+    // As timm normalises for its Vision Transformers.
+    if (config.model.name.starts_with("vit")) config.data.mean = config.data.std = {0.5, 0.5, 0.5};
+    t.eval_size = sides[0] ? sides[0] : default_size(config.model.name);
     config.data.eval_crop = t.eval_size < 128 ? "pct:1" : "pct:0.9";
   } else {
     const auto json = [&](const char* key) {
@@ -122,12 +182,13 @@ TrainedModel load_trained(const Path& checkpoint, const std::string& ema,
       set_key(config, std::string("data.") + key, preprocessing.at(key), where);
     for (const Json& name : classes.items()) t.class_names.push_back(name.as_string());
     t.eval_size = preprocessing.at("eval_size").as_int();
+    sides = sides_of(preprocessing.at("image_size").as_int());
     t.precision = file.meta("nfscale.precision");
     t.loss = file.meta("nfscale.loss");
     t.ema = file.meta("nfscale.ema") == "on";
   }
   t.data = config.data;
-  t.model = make_model(make_arch(config.model, config.model.classes));
+  t.model = make_model(make_arch(config.model, config.model.classes, sides));
   load_weights(t.model, file);
   return t;
 }

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "config/config.h"
-#include "model/nfnet.h"
+#include "model/forward.h"
 #include "model/weights.h"
 
 namespace nfscale {

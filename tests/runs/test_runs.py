@@ -17,11 +17,17 @@ TOY = {
     "train.duration": '"3ep"', "train.batch": "16", "train.image_size": "16", "train.precision": '"f32"', "train.seed": "7",
     "optim.lr": "0.05", "schedule.warmup": '"4st"', "ema.decay": "0.9", "checkpoint.every": '"3st"', "checkpoint.keep_last": "4", "log.every": '"1st"'}
 STEPS = 25
+# The same as a Vision Transformer.
+VIT = {
+    "model__name": '"vit"', "model__depth": "2", "model__width": "16", "model__group_width": None, "model__stem": None, "model__stem_stride": None,
+    "model__patch": "4", "model__mlp": "32", "model__heads": "2", "optim__lr": "0.003"}
 
 
 def command(out, **changes):
     settings = {**TOY, **{k.replace("__", "."): v for k, v in changes.items()}}
-    return [PROGRAM, "pretrain", "--out", str(out), "--threads", "1"] + [part for k, v in settings.items() for part in ("--set", f"{k}={v}")]
+    fork = settings.pop("fork", None)
+    return [PROGRAM, "pretrain", "--out", str(out), "--threads", "1"] + (["--fork", fork] if fork else []) + [
+        part for k, v in settings.items() if v is not None for part in ("--set", f"{k}={v}")]
 
 
 def run(out, want=0, **changes):
@@ -200,6 +206,35 @@ def flip(path):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
+
+
+class Transformers(Case):
+    def test_a_kill_changes_no_byte_with_any_optimizer(self):
+        for optimizer in "adamw", "adafactor":
+            with self.subTest(optimizer):
+                changes = {**VIT, "optim__name": f'"{optimizer}"', "optim__min_dim_factored": "8"}
+                undisturbed = self.fresh("-whole-" + optimizer)
+                run(undisturbed, **changes)
+                killed = self.killed_at(11, **changes)
+                run(killed, **changes)
+                self.assertEqual(digest(undisturbed / "model.safetensors"), digest(killed / "model.safetensors"))
+                shutil.rmtree(killed)
+
+    def test_a_fork_ends_as_a_run_of_its_own_would(self):
+        changes = {**VIT, "optim__name": '"adamw"', "schedule__kind": '"rsqrt"'}
+        trunk, fork, alone = self.fresh("-trunk"), self.fresh("-fork"), self.fresh("-alone")
+        run(trunk, checkpoint__keep_every='"9st"', **changes)
+        short = {**changes, "train__duration": '"19st"', "schedule__cooldown": '"10st"'}
+        run(fork, fork=f"{trunk}@9", **short)
+        run(alone, **short)
+        self.assertEqual(digest(fork / "model.safetensors"), digest(alone / "model.safetensors"))
+        shared = result(fork)["compute"]["trunk"]
+        self.assertEqual((shared["step"], shared["examples"]), (9, 9 * 16))
+        self.assertAlmostEqual(shared["share"], 9 / 19)
+        r = run(self.fresh("-none"), want=2, fork=f"{trunk}@10", **short)
+        self.assertIn("no checkpoint of step 10 (there are: 9, ", r.stderr)
+        r = run(self.fresh("-other"), want=2, fork=f"{trunk}@9", **{**short, "optim__lr": "0.1"})
+        self.assertIn("optim.lr is 0.003", r.stderr)
 
 
 class Ends(Case):
