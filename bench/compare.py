@@ -2,7 +2,7 @@
 """This program beside timm under each of its settings, by turns in one run: compare.py CASE...
 
 Cases: f0 (training step of F0, 128 px, batch 8), n0 (nfnet_n0, 32 px, batch 64), f0-eval (evaluation
-of F0, 192 px, batch 8). Every round measures this program before each setting of timm; a ratio is
+of F0, 192 px, batch 8), vit-s16 (training step of vit_s16, 224 px, batch 8), vit-n0 (vit_n0, 32 px, batch 64). Every round measures this program before each setting of timm; a ratio is
 that of two neighbours. bench/results/CASE.json keeps commit, machine, command and every block.
 Needs ./dev peers and a built program; alone on the machine.
 """
@@ -13,6 +13,8 @@ CASES = {
     "f0": ("nfnet_f0", 128, 8, "train"),
     "n0": ("nfnet_n0", 32, 64, "train"),
     "f0-eval": ("nfnet_f0", 192, 8, "eval"),
+    "vit-s16": ("vit_s16", 224, 8, "train"),
+    "vit-n0": ("vit_n0", 32, 64, "train"),
 }
 PEER = [str(ROOT / ".peers/bin/python"), str(ROOT / "bench/timm_peer.py")]
 PROGRAM = str(ROOT / "build/release/nfscale")

@@ -46,7 +46,8 @@ void warn_of_skip_gains(const Grid& grid, Plan& plan) {
   resolve(config);
   uint64_t longest = 0;
   for (const Cell& c : grid.cells) longest = std::max(longest, c.steps);
-  if (config.optim.agc.value_or(0) <= 0 || longest > 20000) return;
+  const bool gains = !grid.configs.begin()->second.model.name.starts_with("vit");
+  if (!gains || config.optim.agc.value_or(0) <= 0 || longest > 20000) return;
   bool covered = false;
   for (const std::string& pattern : *config.optim.agc_exclude)
     covered |= ::fnmatch(pattern.c_str(), "stages.0.0.skipinit_gain", 0) == 0;

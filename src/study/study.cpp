@@ -357,8 +357,8 @@ Counts count_model(const Study& study, const char* key, const std::string& model
     }
     counts.config = config;
     resolve(counts.config);
-    const Arch arch = make_arch(config.model, grid.data.classes);
     const int64_t side = counts.config.train.image_size;
+    const Arch arch = make_arch(config.model, grid.data.classes, sides_of(side));
     counts.params = arch.param_count();
     counts.macs = arch.macs(side, side);
     counts.memory_bytes = arch.training_bytes(counts.config.train.batch, side);
@@ -467,6 +467,23 @@ void rank_cells(Grid& grid) {
 
 }  // namespace
 
+namespace {
+
+bool is_vit(const Config& config) {
+  return config.model.name.starts_with("vit");
+}
+
+void check_families(const Study& study, const Grid& grid) {
+  const auto vits = std::count_if(grid.configs.begin(), grid.configs.end(),
+                                  [](const auto& entry) { return is_vit(entry.second); });
+  if (vits > 0 && vits < std::ssize(grid.configs))
+    fail(Exit::usage,
+         "{}: grid.models: NFNets and Vision Transformers in one study are not supported yet",
+         study.file.string());
+}
+
+}  // namespace
+
 Grid make_grid(const Study& study, const StudyData& data) {
   Grid grid;
   grid.base = load_config(study.base, {}).config;
@@ -479,6 +496,7 @@ Grid make_grid(const Study& study, const StudyData& data) {
   check_base(study, grid);
   add_targets(study, grid);
   add_cells(study, grid);
+  check_families(study, grid);
   rank_cells(grid);
   return grid;
 }

@@ -119,7 +119,10 @@ BenchResult bench_step(const BenchOptions& o) {
   Config config;
   config.model.name = o.model;
   config.loss.label_smoothing = 0.1;
-  if (o.model.starts_with("vit")) config.optim.name = "adamw";
+  if (o.model.starts_with("vit")) {
+    config.optim.name = "adamw";
+    config.optim.clip_norm = 1;
+  }
   resolve(config);
   Model model = make_model(make_arch(config.model, default_classes(o.model), sides_of(o.size)));
   init_weights(model, 0);

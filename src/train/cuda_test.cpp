@@ -37,6 +37,7 @@ double distance(const at::Tensor& a, const at::Tensor& b) {
 // ---------------------------------------------------------------- kernels
 // Sizes with a rest behind the last vector.
 TEST_F(Gpu, GeluAndItsGradientAreThoseOfDoubles) {
+  at::manual_seed(0);
   for (const at::ScalarType type : {at::kFloat, at::kBFloat16})
     for (const Numerics numerics : {Numerics::deepmind, Numerics::timm}) {
       const at::Tensor x = (4 * at::randn({3, 5, 7, 9})).to(type),
@@ -55,6 +56,7 @@ TEST_F(Gpu, GeluAndItsGradientAreThoseOfDoubles) {
 }
 
 TEST_F(Gpu, GeluOfNumbersThatAreNotAligned) {
+  at::manual_seed(0);
   const at::Tensor x = at::randn({1001}).to(device_), y = at::zeros({1001}, x.options());
   cuda::gelu_forward(cuda::Type::f32, Activation::gelu_erf, x.const_data_ptr<float>() + 1,
                      y.mutable_data_ptr<float>() + 1, 1000, nullptr);
@@ -84,6 +86,7 @@ TEST_F(Gpu, FiltersEqualTheComposition) {
 
 // Rows of ordinary weights, of nearly equal ones, and of a mean far above the deviation.
 TEST_F(Gpu, TheGradientOfFiltersEqualsThatOfTheComposition) {
+  at::manual_seed(0);
   for (const Numerics numerics : {Numerics::deepmind, Numerics::timm}) {
     at::Tensor w = at::randn({6, 21, 3, 3}), gain = at::randn({6, 1, 1, 1});
     const at::Tensor d = at::randn({6, 21, 3, 3});
@@ -290,6 +293,7 @@ TEST_F(Gpu, AStepWithoutAWholePictureChangesNothing) {
 
 // The logits of an evaluation, by the same forward pass.
 TEST_F(Gpu, EvaluationEqualsThatOfTheCpu) {
+  at::manual_seed(0);
   const at::NoGradGuard no_grad;
   const Toy t = toy(4);
   const at::Tensor images = at::randn({4, 3, 16, 16});

@@ -11,6 +11,7 @@
 #include "model/loss.h"
 #include "model/weights.h"
 #include "train/optimizer.h"
+#include "train/weights_file.h"
 
 namespace nfscale {
 namespace {
@@ -109,6 +110,54 @@ TEST(Peers, Bf16GradientsAreNoLessExactThanThoseOfTimmUnderAutocast) {
     fmt::print("{:24} {:.4f} here, {:.4f} by timm under autocast\n", kind, here, there);
     // Two norms of n random numbers are about 1 / sqrt(n) apart.
     EXPECT_LE(here, (1.02 + 1 / std::sqrt(d.numbers)) * there) << kind;
+  }
+}
+
+// The largest distance between our logits of weights.safetensors in the folder and timm's, relative
+// to the largest logit; timm makes the file where it is not there.
+double logit_distance(const std::string& name, int64_t size, const fs::path& folder) {
+  const fs::path root(NFSCALE_SOURCE_DIR);
+  const std::string command =
+      fmt::format("'{}' '{}' {} {} '{}'", (root / ".peers/bin/python").string(),
+                  (root / "tests/peers/logits.py").string(), name, size, folder.string());
+  EXPECT_EQ(std::system(command.c_str()), 0) << command;
+  const SafetensorsFile file = read_safetensors(folder / "logits.safetensors");
+  std::vector<double> images = file.numbers("images"), theirs = file.numbers("logits");
+  const TrainedModel trained = load_trained(folder / "weights.safetensors");
+  EXPECT_TRUE(trained.foreign || trained.model.arch.numerics == "timm");
+  Filters filters;
+  const at::NoGradGuard no_grad;
+  const at::Tensor ours =
+      forward(trained.model, filters,
+              at::from_blob(images.data(), {2, 3, size, size}, at::kDouble).to(at::kFloat));
+  const at::Tensor other = at::from_blob(theirs.data(), ours.sizes(), at::kDouble);
+  return ((ours - other).abs().max() / other.abs().max()).item<double>();
+}
+
+TEST(Peers, FilesOfTimmAndOursGiveTheSameLogitsInBoth) {
+  if (!fs::exists(fs::path(NFSCALE_SOURCE_DIR) / ".peers/bin/python"))
+    GTEST_SKIP() << "no .peers: ./dev peers makes it";
+  for (const auto& [timm, own, size] :
+       {std::tuple("vit_tiny_patch16_224", "vit_ti16", 224), {"dm_nfnet_f0", "nfnet_f0", 64}}) {
+    const fs::path folder =
+        fs::path(testing::TempDir()) / fmt::format("nfscale-logits-{}", ::getpid());
+    fs::create_directories(folder);
+    EXPECT_LT(logit_distance(timm, size, folder), 1e-5) << timm;
+    // And a file of ours, with other weights than timm makes.
+    ModelConfig config;
+    config.name = own;
+    config.numerics = "timm";
+    if (config.name.starts_with("vit")) {
+      config.pool = "tok";
+      config.class_position = true;
+    }
+    Model model = make_model(make_arch(config, 1000));
+    init_weights(model, 5);
+    for (size_t i = 0; i < model.params.size(); ++i)
+      if (model.params[i].shape.empty()) model.weights[i].detach().fill_(0.3);
+    write_safetensors(folder / "weights.safetensors", {}, weight_views(model, model.weights));
+    EXPECT_LT(logit_distance(timm, size, folder), 1e-5) << own;
+    fs::remove_all(folder);
   }
 }
 
