@@ -43,15 +43,20 @@ std::vector<PaperRun> paper_runs() {
 }
 
 std::vector<std::string> paper_assumptions() {
+  // Whole strings: pieces of them in a list would look like forgotten commas.
   return {
-      "images: NFNet-F7+ 8 epochs of \"about 4 billion\"; ViT-g/14 1,000,000 steps of 16,384 (its "
-      "configuration); ViT-G/14 5,000,000 steps of 4,096 and SoViT-400m/14 40e9 (their papers)",
-      "224 px and the 29,593 classes of the ViTs' configurations for all; the paper says 30k",
+      std::string("images: NFNet-F7+ 8 epochs of \"about 4 billion\"; ViT-g/14 1,000,000 steps of "
+                  "16,384 (its configuration); ViT-G/14 5,000,000 steps of 4,096 and SoViT-400m/14 "
+                  "40e9 (their papers)"),
+      std::string(
+          "224 px and the 29,593 classes of the ViTs' configurations for all; the paper says "
+          "30k"),
       "training costs three times the forward pass, 2 FLOP a multiply-add",
       "a TPU-v4 core is half a chip, 137.5 TFLOP/s; a v3 core 61.5",
       "\"250 TPU-v3 core hours\" of F7+ means 250k",
-      "F7+ keeps bottlenecks narrower than two groups; floored, as in the released code, it would "
-      "need 9 % fewer multiply-adds",
+      std::string(
+          "F7+ keeps bottlenecks narrower than two groups; floored, as in the released code, "
+          "it would need 9 % fewer multiply-adds"),
   };
 }
 
