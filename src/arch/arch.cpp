@@ -43,6 +43,33 @@ void check_name(const std::string& name) {
          nearest(name, names));
 }
 
+// A key of the other family is a mistake, not something to pass over.
+void check_keys(const ModelConfig& c, bool vit) {
+  const struct {
+    const char* name;
+    bool given, of_vits;
+  } keys[] = {{"group_width", c.group_width.has_value(), false},
+              {"stem", c.stem.has_value(), false},
+              {"stem_stride", c.stem_stride.has_value(), false},
+              {"bottleneck", c.bottleneck.has_value(), false},
+              {"bottleneck_round", c.bottleneck_round.has_value(), false},
+              {"se_ratio", c.se_ratio.has_value(), false},
+              {"final_mult", c.final_mult.has_value(), false},
+              {"alpha", c.alpha.has_value(), false},
+              {"patch", c.patch.has_value(), true},
+              {"mlp", c.mlp.has_value(), true},
+              {"heads", c.heads.has_value(), true},
+              {"pool", c.pool.has_value(), true},
+              {"pool_norm", c.pool_norm.has_value(), true},
+              {"class_position", c.class_position.has_value(), true},
+              {"head_bias", c.head_bias.has_value(), true}};
+  const char* families[] = {"NFNets", "Vision Transformers"};
+  for (const auto& key : keys)
+    if (key.given && key.of_vits != vit)
+      fail(Exit::usage, "model.{}: a key of {}, not of {}", key.name, families[key.of_vits],
+           families[vit]);
+}
+
 }  // namespace
 
 int64_t Param::count() const {
@@ -135,7 +162,9 @@ Arch make_arch(const ModelConfig& config, int64_t classes, Sides sides) {
     fail(Exit::usage, "model.classes: the number of classes is not known; set it");
   arch.in_channels = config.in_channels.value_or(3);
   arch.drop_rate = config.drop_rate;
-  if (!config.name.starts_with("vit")) {
+  const bool vit = config.name.starts_with("vit");
+  check_keys(config, vit);
+  if (!vit) {
     build_nfnet(config, arch);
     return arch;
   }

@@ -62,19 +62,6 @@ Sizes resolve_sizes(const ModelConfig& c, const Named& named) {
   return s;
 }
 
-void refuse_keys_of_vits(const ModelConfig& c) {
-  const auto refuse = [](bool given, const char* key) {
-    if (given) fail(Exit::usage, "model.{}: a key of Vision Transformers, not of NFNets", key);
-  };
-  refuse(c.patch.has_value(), "patch");
-  refuse(c.mlp.has_value(), "mlp");
-  refuse(c.heads.has_value(), "heads");
-  refuse(c.pool.has_value(), "pool");
-  refuse(c.pool_norm.has_value(), "pool_norm");
-  refuse(c.class_position.has_value(), "class_position");
-  refuse(c.head_bias.has_value(), "head_bias");
-}
-
 int64_t scaled(int64_t width, double ratio) {
   return static_cast<int64_t>(std::floor(static_cast<double>(width) * ratio));
 }
@@ -183,7 +170,6 @@ class Builder {
 }  // namespace
 
 void build_nfnet(const ModelConfig& config, Arch& arch) {
-  refuse_keys_of_vits(config);
   arch.alpha = config.alpha.value_or(0.2);
   const Sizes sizes = resolve_sizes(config, find_named(config.name));
   Builder(config, sizes, arch).build();

@@ -145,24 +145,9 @@ class Builder {
   const VitShape& s_;
 };
 
-void refuse_keys_of_nfnets(const ModelConfig& c) {
-  const auto refuse = [](bool given, const char* key) {
-    if (given) fail(Exit::usage, "model.{}: a key of NFNets, not of Vision Transformers", key);
-  };
-  refuse(c.group_width.has_value(), "group_width");
-  refuse(c.stem.has_value(), "stem");
-  refuse(c.stem_stride.has_value(), "stem_stride");
-  refuse(c.bottleneck.has_value(), "bottleneck");
-  refuse(c.bottleneck_round.has_value(), "bottleneck_round");
-  refuse(c.se_ratio.has_value(), "se_ratio");
-  refuse(c.final_mult.has_value(), "final_mult");
-  refuse(c.alpha.has_value(), "alpha");
-}
-
 }  // namespace
 
 void build_vit(const ModelConfig& config, Sides sides, Arch& arch) {
-  refuse_keys_of_nfnets(config);
   arch.vit = shape_of(config, sides);
   Builder(arch).build();
   // Both branches of a block at the rate of the block, which rises to that of the configuration.

@@ -133,6 +133,13 @@ double combine_rows(T* out, const T* a, double factor, double a_shift, const T* 
   return squares_of(out, 0, n);
 }
 
+// average = keep average + give p
+template <class D, class T>
+HWY_INLINE void average_in(D d, hn::Vec<D> p, T keep, T give, T* average) {
+  const auto own = hn::Mul(hn::Set(d, give), p);
+  hn::StoreU(hn::MulAdd(hn::Set(d, keep), hn::LoadU(d, average), own), d, average);
+}
+
 template <class T>
 Sums sgd_row(T* p, T* m, T* average, const T* g, double factor, const SgdNumbers& numbers,
              int64_t n) {
@@ -148,10 +155,7 @@ Sums sgd_row(T* p, T* m, T* average, const T* g, double factor, const SgdNumbers
     const auto now = hn::NegMulAdd(hn::Set(d, rate), step, old);
     hn::StoreU(velocity, d, m + i);
     hn::StoreU(now, d, p + i);
-    if (average)
-      hn::StoreU(
-          hn::MulAdd(hn::Set(d, keep), hn::LoadU(d, average + i), hn::Mul(hn::Set(d, give), now)),
-          d, average + i);
+    if (average) average_in(d, now, keep, give, average + i);
   });
   return sums_of(p, n);
 }
@@ -178,10 +182,7 @@ Sums adamw_row(T* p, T* m, T* v, T* average, const T* g, double factor, const Ad
     hn::StoreU(mean, d, m + i);
     hn::StoreU(square, d, v + i);
     hn::StoreU(now, d, p + i);
-    if (average)
-      hn::StoreU(
-          hn::MulAdd(hn::Set(d, keep), hn::LoadU(d, average + i), hn::Mul(hn::Set(d, give), now)),
-          d, average + i);
+    if (average) average_in(d, now, keep, give, average + i);
   });
   return sums_of(p, n);
 }

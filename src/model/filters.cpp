@@ -149,9 +149,11 @@ Filters make_filters(const Model& model, at::ScalarType compute, bool training) 
     Filter& f = filters.of_layer[i];
     f.standardized = layer.kind == Layer::Kind::std_conv;
     f.weight = places.at(layer.name + ".weight");
-    if (f.standardized) f.gain = places.at(layer.name + ".gain");
-    f.factor = factors[i];
-    f.numerics = numerics_of(model.arch);
+    if (f.standardized) {
+      f.gain = places.at(layer.name + ".gain");
+      f.factor = factors[i];
+      f.numerics = numerics_of(model.arch);
+    }
     const at::Tensor& w = model.weights[f.weight];
     const int64_t side = layer.kernel;
     f.value = at::empty({w.size(0), side, side, w.size(1)}, w.options().dtype(compute));

@@ -26,7 +26,9 @@ FoundCheckpoint checkpoint_of(const Path& run, const std::string& step) {
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(run / "checkpoints", error)) {
     const std::string name = entry.path().filename().string();
-    if (name.starts_with("step-")) there.push_back(name.substr(name.find_first_not_of('0', 5)));
+    const size_t digits = name.find_first_not_of('0', 5);
+    if (name.starts_with("step-") && digits != std::string::npos)
+      there.push_back(name.substr(digits));
   }
   std::sort(there.begin(), there.end(), [](const std::string& a, const std::string& b) {
     return a.size() != b.size() ? a.size() < b.size() : a < b;

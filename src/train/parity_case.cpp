@@ -115,6 +115,22 @@ Masks Case::masks() const {
   return masks;
 }
 
+at::Tensor Case::pass(Filters& filters, const Masks& masks, size_t t, Results& r) const {
+  begin_gradients(model.weights, filters);
+  const Observer observe = [&](const std::string& name, const at::Tensor& value) {
+    r["act/" + name] = doubles(value);
+  };
+  const at::Tensor logits = forward_pass(filters, &masks, t == 0 ? observe : Observer());
+  const at::Tensor loss_now = mean_loss(logits);
+  add_gradients(loss_now, filters);
+  r[fmt::format("step{}/loss", t + 1)] = doubles(loss_now);
+  if (t == 0) {
+    r["out/logits"] = doubles(logits);
+    r["out/loss"] = doubles(loss_now);
+  }
+  return logits;
+}
+
 Observer Case::digest(Results& results) const {
   return [this, &results](const std::string& name, const at::Tensor& value) {
     if (file.find("digest/" + name)) results["digest/" + name] = statistics(value);

@@ -30,6 +30,9 @@ struct Case {
   at::Tensor mean_loss(const at::Tensor& logits) const;
   at::Tensor forward_pass(Filters& filters, const Masks* masks, const Observer& observe = {}) const;
   Masks masks() const;  // those of the file
+  // Pass t = 0, 1, ... of a training case: loss and gradients, kept under "step1/loss" and so on,
+  // of the first pass also activations, logits and loss under act/ and out/. Returns the logits.
+  at::Tensor pass(Filters& filters, const Masks& masks, size_t t, Results& results) const;
   // For a digest: statistics of what is observed under digest/, whole tensors under act/, where the
   // file holds them.
   Observer digest(Results& results) const;

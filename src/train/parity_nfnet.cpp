@@ -47,18 +47,9 @@ Results run_train(const Case& c) {
   for (const at::Tensor& w : c.model.weights) ema.average.push_back(w.detach().clone());
   const Json::Array& rates = c.optim.at("lr").items();
   for (size_t t = 0; t < rates.size(); ++t) {
-    begin_gradients(c.model.weights, filters);
-    const Observer observe = [&](const std::string& name, const at::Tensor& value) {
-      r["act/" + name] = doubles(value);
-    };
-    const at::Tensor logits = c.forward_pass(filters, &masks, t == 0 ? observe : Observer());
-    const at::Tensor loss = c.mean_loss(logits);
-    add_gradients(loss, filters);
+    c.pass(filters, masks, t, r);
     const std::string step = fmt::format("step{}/", t + 1);
-    r[step + "loss"] = doubles(loss);
     if (t == 0) {
-      r["out/logits"] = doubles(logits);
-      r["out/loss"] = doubles(loss);
       keep("grad/", gradients(c.model.weights, filters));
       for (const char* rule : {"deepmind", "timm"})
         keep(fmt::format("agc/{}/", rule), clipped_grads(c, filters, rule));

@@ -58,19 +58,10 @@ Results run_train(const Case& c) {
   Optimizer optimizer(params, c.model.weights, settings_of(c));
   const Json::Array& rates = c.optim.at("lr").items();
   for (size_t t = 0; t < rates.size(); ++t) {
-    begin_gradients(c.model.weights, filters);
-    const Observer observe = [&](const std::string& name, const at::Tensor& value) {
-      r["act/" + name] = doubles(value);
-    };
-    const at::Tensor logits = c.forward_pass(filters, &masks, t == 0 ? observe : Observer());
-    const at::Tensor loss = c.mean_loss(logits);
-    add_gradients(loss, filters);
+    const at::Tensor logits = c.pass(filters, masks, t, r);
     const std::string step = fmt::format("step{}/", t + 1);
-    r[step + "loss"] = doubles(loss);
     const StepStats stats = optimizer.clip(c.model.weights, filters);
     if (t == 0) {
-      r["out/logits"] = doubles(logits);
-      r["out/loss"] = doubles(loss);
       r[c.sigmoid() ? "out/loss_softmax" : "out/loss_sigmoid"] = doubles(other_loss(c, logits));
       r["out/grad_norm"] = {stats.grad_norm};
       for (size_t i = 0; i < params.size(); ++i)

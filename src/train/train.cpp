@@ -422,12 +422,17 @@ void check_space(const Run& run) {
 }
 
 // A fork computes as its trunk did, on the same examples.
-void join_trunk(const Fork& fork, uint64_t total_steps, RunIdentity& identity) {
+void join_trunk(const Fork& fork, const Schedule& schedule, uint64_t total_steps,
+                RunIdentity& identity) {
   if (identity.train_fingerprint != fork.identity.train_fingerprint)
     fail(Exit::usage, "--fork: data.train is not the training set of the trunk");
   if (fork.step >= total_steps)
     fail(Exit::usage, "--fork: the trunk is at step {} already, this run ends at step {}",
          fork.step, total_steps);
+  const double cooldown = static_cast<double>(total_steps) - schedule.cooldown_steps;
+  if (static_cast<double>(fork.step) > cooldown)
+    fail(Exit::usage, "--fork: the trunk is at step {} already, the cool-down begins at step {:g}",
+         fork.step, cooldown);
   identity.precision = fork.identity.precision;
   identity.micro_batch = fork.identity.micro_batch;
   identity.init_hash = hash128(MappedFile(fork.checkpoint.folder / "MANIFEST").bytes());
@@ -446,12 +451,9 @@ Run open(LoadedConfig& loaded, const TrainOptions& options) {
   if (!config.data.heldout.empty()) heldout = open_source(config.data.heldout);
   if (heldout) match_classes(*heldout, train->classes());
   const auto classes = static_cast<int64_t>(train->classes().size());
-  if (config.model.name.starts_with("vit") && !config.model.head_bias)
-    config.model.head_bias =
-        config.loss.kind == "sigmoid"
-            ? -std::log(static_cast<double>(config.model.classes ? config.model.classes : classes))
-            : 0;
-  const Arch arch = make_arch(config.model, classes, sides_of(config.train.image_size));
+  Arch arch = make_arch(config.model, classes, sides_of(config.train.image_size));
+  if (arch.is_vit() && !config.model.head_bias && config.loss.kind == "sigmoid")
+    arch.vit.head_bias = -std::log(static_cast<double>(arch.classes));
   if (arch.classes < static_cast<int64_t>(train->classes().size()))
     fail(Exit::usage, "model.classes: {} is less than the {} classes of the data", arch.classes,
          train->classes().size());
@@ -471,7 +473,7 @@ Run open(LoadedConfig& loaded, const TrainOptions& options) {
       config.train.precision == "auto" ? auto_precision(options.device) : config.train.precision,
       resolve_micro_batch(config, arch, options.device)};
   if (options.init) identity.init_hash = hash128(MappedFile(weight_file_of(*options.init)).bytes());
-  if (fork) join_trunk(*fork, total_steps, identity);
+  if (fork) join_trunk(*fork, schedule, total_steps, identity);
   Model model = make_model(arch);
   Optimizer optimizer(model.params, model.weights, optimizer_settings(config.optim, arch));
   RunDirectory directory =

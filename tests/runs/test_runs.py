@@ -233,6 +233,8 @@ class Transformers(Case):
         self.assertAlmostEqual(shared["share"], 9 / 19)
         r = run(self.fresh("-none"), want=2, fork=f"{trunk}@10", **short)
         self.assertIn("no checkpoint of step 10 (there are: 9, ", r.stderr)
+        r = run(self.fresh("-late"), want=2, fork=f"{trunk}@18", **{**short, "train__duration": '"20st"'})
+        self.assertIn("the cool-down begins at step 10", r.stderr)
         r = run(self.fresh("-other"), want=2, fork=f"{trunk}@9", **{**short, "optim__lr": "0.1"})
         self.assertIn("optim.lr is 0.003", r.stderr)
 
