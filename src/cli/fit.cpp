@@ -187,7 +187,7 @@ Json frontier(Csv csv, const Args& args, uint64_t hash) {
   options.draws = given.draws;
   options.seed = given.seed;
   const Conclusions c = conclude(cells, options);
-  return frontier_json(c, cells, hash);
+  return frontier_json(c, hash);
 }
 
 void run_fit(const Args& args) {

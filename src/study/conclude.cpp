@@ -12,20 +12,21 @@
 #include "study/verdicts.h"
 
 namespace nfscale {
+
+FrontierPoint frontier_point(const CellRow& c, bool by_hours) {
+  return {c.model, c.compute(by_hours), c.loss_vertex, c.params, c.epochs, c.macs > 0 ? c.macs : 0};
+}
+
 namespace {
 
 constexpr size_t kMinBudgets = 4, kMinModels = 3;
 constexpr size_t kMinFlagged = 20;  // cells; with fewer, the others know too little to accuse one
 constexpr int kMinDraws = 20;
 
-FrontierPoint point_of(const CellRow& c, bool by_hours) {
-  return {c.model, c.compute(by_hours), c.loss_vertex, c.params, c.epochs, c.macs > 0 ? c.macs : 0};
-}
-
 std::vector<FrontierPoint> points_of(const std::vector<CellRow>& cells,
                                      const std::vector<size_t>& places, bool by_hours) {
   std::vector<FrontierPoint> points;
-  for (const size_t i : places) points.push_back(point_of(cells[i], by_hours));
+  for (const size_t i : places) points.push_back(frontier_point(cells[i], by_hours));
   return points;
 }
 
@@ -405,7 +406,7 @@ Conclusions conclude(std::vector<CellRow>& cells, const ConcludeOptions& options
   const std::vector<FrontierPoint> points = points_of(cells, c.used, options.by_hours);
   if (missing.empty()) {
     std::vector<FrontierPoint> targets;
-    for (const CellRow& t : options.targets) targets.push_back(point_of(t, options.by_hours));
+    for (const CellRow& t : options.targets) targets.push_back(frontier_point(t, options.by_hours));
     FrontierDraws draws;
     c.law = conclude_law(points, options, targets, draws);
     if (c.law.law) {
@@ -428,7 +429,6 @@ Conclusions conclude(std::vector<CellRow>& cells, const ConcludeOptions& options
     DrawOptions draws = draw_options(options, points);
     draws.draws = std::min(draws.draws, 400);
     c.record = extrapolation_record(points, names, draws);
-    c.families = compare_families(points, draws);
     c.candidates = candidates_of(cells, c.used, options.by_hours, options);
   }
   c.influence =
@@ -442,6 +442,8 @@ Conclusions conclude(std::vector<CellRow>& cells, const ConcludeOptions& options
              "nats; left out.",
              join(usable.at_chance, ", "), options.chance),
          "decided", usable.at_chance});
+  c.cells = cells;
+  if (!cells.empty()) c.family = cells[0].family;
   return c;
 }
 

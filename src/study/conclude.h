@@ -44,6 +44,7 @@ struct Verdict {
   std::string sentence;            // plain, with intervals
   std::string state;               // decided, not decided, open, waits
   std::vector<std::string> cells;  // that it rests on
+  std::string family = {};         // that it speaks of, where there are several
 };
 
 struct LawConclusion {
@@ -126,7 +127,10 @@ struct CellForecast {
   double naive = 0;  // by the exponent between the two dearest frontier cells; NaN without two
 };
 
+// What the cells of one family say.
 struct Conclusions {
+  std::string family;
+  std::vector<CellRow> cells;
   std::string axis;          // "device hours" or "operations"
   std::vector<size_t> used;  // places in the cells
   LawConclusion law;
@@ -136,7 +140,6 @@ struct Conclusions {
   std::optional<RateConclusion> rate;
   std::vector<ExtrapolationRecord> record;
   std::vector<Candidate> candidates;
-  std::optional<FamilyComparison> families;  // where there are two
   // Of repeating a cell with another seed: by how much the interval of the ratio narrows for each
   // device hour (or 1e15 operations), most first.
   struct Next {
@@ -149,15 +152,27 @@ struct Conclusions {
   std::vector<std::string> limits;  // what these runs cannot say
 };
 
+// Of a study: families have laws of their own, since a parameter of one is not worth one of
+// another.
+struct StudyConclusions {
+  std::vector<Conclusions> families;
+  std::optional<FamilyComparison> comparison;  // where there are two with a law
+  std::vector<Verdict> verdicts;
+  std::vector<std::string> limits;
+};
+
+FrontierPoint frontier_point(const CellRow& cell, bool by_hours);
+
 // Never fails: where there is no law the verdicts say what is missing. Marks the cells: flagged,
-// excess, near.
+// excess, near. All cells are taken for one family.
 Conclusions conclude(std::vector<CellRow>& cells, const ConcludeOptions& options);
 
+// By family. The noise is that of the cells, where the options do not give one.
+StudyConclusions conclude_families(std::vector<CellRow>& cells, const ConcludeOptions& options);
+
 // The frontier as an object of fits.json, as of `nfscale fit`.
-Json frontier_json(const Conclusions& conclusions, const std::vector<CellRow>& cells,
-                   uint64_t input_hash);
-// The objects of fits.json: the frontier, and the laws asked for on its cells.
-Json fits_json(const Conclusions& conclusions, const std::vector<CellRow>& cells,
-               uint64_t input_hash);
+Json frontier_json(const Conclusions& conclusions, uint64_t input_hash);
+// The objects of fits.json: of every family the frontier, and the laws asked for on its cells.
+Json fits_json(const StudyConclusions& conclusions, uint64_t input_hash);
 
 }  // namespace nfscale

@@ -71,7 +71,8 @@ Json interval_json(const LawConclusion& law, Json& open) {
   return out;
 }
 
-Json excluded_json(const Conclusions& c, const std::vector<CellRow>& cells) {
+Json excluded_json(const Conclusions& c) {
+  const std::vector<CellRow>& cells = c.cells;
   Json excluded = Json::array();
   for (size_t i = 0; i < cells.size(); ++i) {
     if (std::find(c.used.begin(), c.used.end(), i) != c.used.end()) continue;
@@ -125,7 +126,7 @@ Json record_json(const Conclusions& c) {
 
 }  // namespace
 
-Json frontier_json(const Conclusions& c, const std::vector<CellRow>& cells, uint64_t input_hash) {
+Json frontier_json(const Conclusions& c, uint64_t input_hash) {
   const LawConclusion& law = c.law;
   double square = 0, largest = 0;
   std::string worst;
@@ -150,9 +151,9 @@ Json frontier_json(const Conclusions& c, const std::vector<CellRow>& cells, uint
        {"method", law.method},
        {"columns", Json::object({{"x", c.axis == "device hours" ? "device_hours" : "flops"},
                                  {"y", "loss_vertex"}})},
-       {"rows", cells.size()},
+       {"rows", c.cells.size()},
        {"used", c.used.size()},
-       {"excluded", excluded_json(c, cells)},
+       {"excluded", excluded_json(c)},
        {"objective",
         Json::object({{"name", tangent ? "variance of the offsets of the touched models"
                                        : "mean square of ln loss around the line"},
@@ -175,11 +176,17 @@ Json frontier_json(const Conclusions& c, const std::vector<CellRow>& cells, uint
        {"version", NFSCALE_VERSION}});
 }
 
-Json fits_json(const Conclusions& c, const std::vector<CellRow>& cells, uint64_t input_hash) {
+Json fits_json(const StudyConclusions& s, uint64_t input_hash) {
   Json all = Json::array();
-  all.push(frontier_json(c, cells, input_hash));
-  for (const FrontierLaw& law : c.laws)
-    all.push(law_json(law.fit, law.table, law.options, std::nullopt, input_hash));
+  const auto add = [&](const Conclusions& c, Json fit) {
+    if (s.families.size() > 1) fit.set("family", c.family);
+    all.push(std::move(fit));
+  };
+  for (const Conclusions& c : s.families) {
+    add(c, frontier_json(c, input_hash));
+    for (const FrontierLaw& law : c.laws)
+      add(c, law_json(law.fit, law.table, law.options, std::nullopt, input_hash));
+  }
   return all;
 }
 

@@ -210,8 +210,7 @@ TEST(Conclude, ATargetIsPredictedWithItsDistanceFromTheOptimum) {
 
 TEST(Conclude, FitsAreOneDocument) {
   std::vector<CellRow> cells = synthetic_table();
-  const Conclusions c = conclude(cells, with_draws(50));
-  const Json fits = fits_json(c, cells, 1);
+  const Json fits = fits_json(conclude_families(cells, with_draws(50)), 1);
   ASSERT_EQ(fits.items().size(), 3u);
   for (const Json& fit : fits.items())
     for (const char* key :
@@ -219,6 +218,43 @@ TEST(Conclude, FitsAreOneDocument) {
           "starts", "residual", "warnings", "input_hash", "version"})
       EXPECT_TRUE(fit.find(key)) << key;
   EXPECT_EQ(fits.items()[0].at("excluded").items().size(), 2u);
+}
+
+// The same study twice, as NFNets and as ViTs whose losses are 3 % higher.
+TEST(Conclude, FamiliesHaveLawsOfTheirOwnAndAreCompared) {
+  std::vector<CellRow> cells = synthetic_table(), alone = cells;
+  for (CellRow c : alone) {
+    c.family = "vit";
+    c.model = "vit_" + c.model;
+    c.cell = "vit_" + c.cell;
+    c.loss *= 1.03;
+    c.loss_vertex *= 1.03;
+    cells.insert(cells.begin(), c);
+  }
+  const StudyConclusions s = conclude_families(cells, with_draws(100));
+  ASSERT_EQ(s.families.size(), 2u);
+  EXPECT_EQ(s.families[0].family, "nfnet");
+  for (const Conclusions& c : s.families)
+    EXPECT_NEAR(c.law.law->exponent, 0.03985037563170431, 1e-6) << c.family;
+  EXPECT_NEAR(s.families[1].law.law->at(1e4), 1.03 * 2.5995500328445442, 1e-5);
+  ASSERT_TRUE(s.comparison);
+  EXPECT_NEAR(s.comparison->middle.difference, std::log(1.03), 1e-9);
+  const Verdict& first = s.verdicts.at(0);
+  EXPECT_EQ(first.name, "families");
+  EXPECT_EQ(first.state, "decided");
+  EXPECT_NE(first.sentence.find("the loss of the NFNets is lower by"), std::string::npos)
+      << first.sentence;
+  EXPECT_NE(first.sentence.find(" 3 % ["), std::string::npos) << first.sentence;
+  // Every cell is judged by its own family's law.
+  std::map<std::string, double> excess;
+  for (const CellRow& c : cells) excess[c.cell] = c.excess;
+  for (const CellRow& c : alone)
+    if (!std::isnan(excess.at(c.cell))) {
+      EXPECT_NEAR(excess.at(c.cell), excess.at("vit_" + c.cell), 1e-9) << c.cell;
+    }
+  const Json fits = fits_json(s, 1);
+  EXPECT_EQ(fits.items().size(), 6u);
+  EXPECT_EQ(fits.items()[3].at("family").as_string(), "vit");
 }
 
 TEST(Conclude, TheVertexComesFromTheThreeRatesAroundTheBest) {

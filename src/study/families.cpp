@@ -7,26 +7,22 @@ namespace nfscale {
 namespace {
 
 struct Side {
-  std::string family;
-  std::vector<FrontierPoint> points;
   LawKind kind = LawKind::tangent;
   Tangent law;
   double low = INFINITY, high = 0;
 };
 
-std::optional<Side> side_of(const std::vector<FrontierPoint>& points, const std::string& family) {
+std::optional<Side> side_of(const std::vector<FrontierPoint>& points) {
+  if (points.empty()) return std::nullopt;
   Side side;
-  side.family = family;
   for (const FrontierPoint& p : points) {
-    if (family_of(p.model) != family) continue;
-    side.points.push_back(p);
     side.low = std::min(side.low, p.compute);
     side.high = std::max(side.high, p.compute);
   }
-  auto law = common_tangent(side.points);
+  auto law = common_tangent(points);
   if (!law) {
     side.kind = LawKind::pareto;
-    law = side.points.empty() ? std::nullopt : pareto_line(side.points);
+    law = pareto_line(points);
   }
   if (!law) return std::nullopt;
   side.law = *law;
@@ -35,35 +31,38 @@ std::optional<Side> side_of(const std::vector<FrontierPoint>& points, const std:
 
 }  // namespace
 
-std::string family_of(const std::string& model) {
-  return model.starts_with("vit") ? "ViT" : "NFNet";
+std::string family_title(const std::string& family) {
+  return family == "vit" ? "ViT" : "NFNet";
 }
 
-std::optional<FamilyComparison> compare_families(const std::vector<FrontierPoint>& points,
+std::optional<FamilyComparison> compare_families(const FamilyPoints& first,
+                                                 const FamilyPoints& second,
                                                  const DrawOptions& options) {
-  const auto a = side_of(points, "NFNet"), b = side_of(points, "ViT");
+  const auto a = side_of(first.points), b = side_of(second.points);
   if (!a || !b) return std::nullopt;
-  FamilyComparison c;
-  c.low = std::max(a->low, b->low);
-  c.high = std::min(a->high, b->high);
-  if (!(c.low < c.high)) return std::nullopt;
-  c.compute = std::sqrt(c.low * c.high);
-  const double d = std::log(b->law.at(c.compute)) - std::log(a->law.at(c.compute));
-  const Side &ahead = d >= 0 ? *a : *b, &behind = d >= 0 ? *b : *a;
-  c.ahead = ahead.family;
-  c.behind = behind.family;
-  c.difference = std::abs(d);
+  const double low = std::max(a->low, b->low), high = std::min(a->high, b->high);
+  if (!(low < high)) return std::nullopt;
   DrawOptions own = options;
-  own.at = {c.compute};
+  own.at = {std::sqrt(low * high), low, high};
   own.targets.clear();
-  const Vector first = draw_frontier(ahead.points, ahead.kind, own).line[0];
+  own.sigma = first.sigma;
+  const std::vector<Vector> of_first = draw_frontier(first.points, a->kind, own).line;
+  own.sigma = second.sigma;
   own.seed = options.seed + 1;
-  const Vector second = draw_frontier(behind.points, behind.kind, own).line[0];
-  Vector difference;
-  for (size_t i = 0; i < std::min(first.size(), second.size()); ++i)
-    difference.push_back(second[i] - first[i]);
-  if (difference.size() >= 20)
-    c.interval = Bounds{percentile(difference, 2.5), percentile(difference, 97.5)};
+  const std::vector<Vector> of_second = draw_frontier(second.points, b->kind, own).line;
+  FamilyComparison c = {first.family, second.family, {}, {}, {}};
+  FamilyGap* gaps[] = {&c.middle, &c.low, &c.high};
+  for (size_t k = 0; k < own.at.size(); ++k) {
+    gaps[k]->compute = own.at[k];
+    gaps[k]->first_loss = a->law.at(own.at[k]);
+    gaps[k]->second_loss = b->law.at(own.at[k]);
+    gaps[k]->difference = std::log(gaps[k]->second_loss / gaps[k]->first_loss);
+    Vector differences;
+    for (size_t d = 0; d < std::min(of_first[k].size(), of_second[k].size()); ++d)
+      differences.push_back(of_second[k][d] - of_first[k][d]);
+    if (differences.size() >= 20)
+      gaps[k]->interval = Bounds{percentile(differences, 2.5), percentile(differences, 97.5)};
+  }
   return c;
 }
 

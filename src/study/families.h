@@ -10,19 +10,33 @@
 
 namespace nfscale {
 
-// "ViT" for models whose name begins with vit, else "NFNet".
-std::string family_of(const std::string& model);
+// "NFNet", "ViT": as sentences name a family.
+std::string family_title(const std::string& family);
 
-struct FamilyComparison {
-  std::string ahead, behind;
-  double compute = 0;              // the middle, in logarithms, of what both have measured
-  double low = 0, high = 0;        // that range
-  double difference = 0;           // ln loss of the one behind - that of the one ahead
-  std::optional<Bounds> interval;  // 95 %, of the difference
+// Of two laws of ln loss over compute, and what separates them there.
+struct FamilyGap {
+  double compute = 0;
+  double first_loss = 0, second_loss = 0;  // nats
+  double difference = 0;                   // ln loss of the second family - that of the first
+  std::optional<Bounds> interval;          // 95 %
 };
 
-// By each family's own law. Nothing where fewer than two families have one, or nothing overlaps.
-std::optional<FamilyComparison> compare_families(const std::vector<FrontierPoint>& points,
+struct FamilyComparison {
+  std::string first, second;  // families
+  // At the middle, in logarithms, of the compute that both have measured, and at its ends.
+  FamilyGap middle, low, high;
+};
+
+struct FamilyPoints {
+  std::string family;
+  std::vector<FrontierPoint> points;
+  double sigma = 0;  // of ln loss, of one run
+};
+
+// By each family's own law: the common tangent, else the line through its pareto set. Nothing where
+// one has no law, or no compute is measured by both.
+std::optional<FamilyComparison> compare_families(const FamilyPoints& first,
+                                                 const FamilyPoints& second,
                                                  const DrawOptions& options);
 
 }  // namespace nfscale

@@ -64,10 +64,19 @@ std::string FigureInput::run(const std::string& cell) const {
   return found == best_runs.end() ? "" : found->second;
 }
 
-std::vector<Figure> all_figures(const FigureInput& input) {
-  return {finetuned_figure(input), loss_figure(input),   rate_figure(input),
-          curves_figure(input),    growth_figure(input), influence_figure(input),
-          record_figure(input)};
+std::vector<Figure> all_figures(const FigureInputs& families) {
+  std::vector<Figure> all = {finetuned_figure(families), loss_figure(families)};
+  for (const FigureInput& in : families)
+    for (Figure f : {rate_figure(in), curves_figure(in), growth_figure(in), influence_figure(in),
+                     record_figure(in)}) {
+      if (in.several) {
+        f.name += "-" + in.conclusions.family;
+        f.title += fmt::format(" ({}s)", family_title(in.conclusions.family));
+        if (!f.waits.empty()) f.waits = family_title(in.conclusions.family) + "s: " + f.waits;
+      }
+      all.push_back(std::move(f));
+    }
+  return all;
 }
 
 Csv figure_table(const Figure& figure) {
@@ -96,7 +105,36 @@ std::vector<std::string> models_of(const std::vector<CellRow>& cells) {
   return models;
 }
 
-FigureValues model_values(const std::vector<std::string>& models, double share) {
+std::string family_color(const std::string& family) {
+  return family == "vit" ? "#D55E00" : "#0072B2";
+}
+
+namespace {
+
+// From light to dark, the smallest model the lightest; one alone has the family's own colour.
+std::vector<std::string> shades(const std::string& family, size_t models) {
+  static const std::vector<std::string> kBlue = {"#7CC3F0", "#3A9BDC", family_color("nfnet"),
+                                                 "#005A8C"};
+  static const std::vector<std::string> kOrange = {"#F3B27A", "#E8873A", family_color("vit"),
+                                                   "#A84A00"};
+  const std::vector<std::string>& all = family == "vit" ? kOrange : kBlue;
+  std::vector<std::string> range;
+  for (size_t i = 0; i < models; ++i)
+    range.push_back(all[models == 1 ? 2 : i * (all.size() - 1) / (models - 1)]);
+  return range;
+}
+
+}  // namespace
+
+FigureValues model_values(const FigureInputs& families, double share) {
+  std::vector<std::string> models, colors;
+  for (const FigureInput& in : families) {
+    const std::vector<std::string> own = models_of(in.cells);
+    models.insert(models.end(), own.begin(), own.end());
+    const std::vector<std::string> range =
+        in.several ? shades(in.conclusions.family, own.size()) : kColors;
+    for (size_t i = 0; i < own.size(); ++i) colors.push_back(range[i % range.size()]);
+  }
   size_t longest = 4;
   for (const std::string& m : models) longest = std::max(longest, m.size());
   const Json legend = Json::object({{"orient", "top"},
@@ -119,9 +157,9 @@ FigureValues model_values(const std::vector<std::string>& models, double share) 
        param("page_width", "value", 960),
        param("legend_columns", "expr",
              fmt::format("max(2, floor((page_width * {} - 60) / {}))", share, longest * 7 + 36))});
-  return {{"COLOR", encoding(kColors)},
+  return {{"COLOR", encoding(colors)},
           {"SHAPE", encoding(kShapes)},
-          {"COLORS", scale_of(models, kColors)},
+          {"COLORS", scale_of(models, colors)},
           {"MODELS", Json(models)},
           {"PARAMS", params}};
 }

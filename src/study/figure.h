@@ -52,8 +52,9 @@ struct FinetunedPoint {
   bool repeated_augmentation = false;
 };
 
-// All that figures are drawn from.
+// All that figures are drawn from, of one family.
 struct FigureInput {
+  bool several = false;  // the study has other families too
   std::vector<CellRow> cells;
   Conclusions conclusions;
   std::vector<Prediction> predictions;
@@ -70,16 +71,18 @@ struct FigureInput {
 };
 
 // Figures 1 to 3 are those of Smith et al., arXiv 2310.16764.
-Figure finetuned_figure(const FigureInput& input);  // 1: top-1 error against pretraining compute
-Figure loss_figure(const FigureInput& input);       // 2: held-out loss against compute
-Figure rate_figure(const FigureInput& input);       // 3: best learning rate against epochs
-Figure curves_figure(const FigureInput& input);     // 4: loss against learning rate, by cell
-Figure growth_figure(const FigureInput& input);     // 5: best size and epochs against compute
-Figure influence_figure(const FigureInput& input);  // 6: excess and influence of every cell
-Figure record_figure(const FigureInput& input);     // 7: predicted against observed
+// The first two show all families in one drawing.
+using FigureInputs = std::vector<FigureInput>;
+Figure finetuned_figure(const FigureInputs& input);  // 1: top-1 error against pretraining compute
+Figure loss_figure(const FigureInputs& input);       // 2: held-out loss against compute
+Figure rate_figure(const FigureInput& input);        // 3: best learning rate against epochs
+Figure curves_figure(const FigureInput& input);      // 4: loss against learning rate, by cell
+Figure growth_figure(const FigureInput& input);      // 5: best size and epochs against compute
+Figure influence_figure(const FigureInput& input);   // 6: excess and influence of every cell
+Figure record_figure(const FigureInput& input);      // 7: predicted against observed
 
-// In the order of their numbers.
-std::vector<Figure> all_figures(const FigureInput& input);
+// In the order of their numbers, those of one family together where there are several.
+std::vector<Figure> all_figures(const FigureInputs& input);
 
 // The rows with the column "kind" first and every key that comes in one of them.
 Csv figure_table(const Figure& figure);
@@ -92,7 +95,9 @@ std::vector<std::string> models_of(const std::vector<CellRow>& cells);
 using FigureValues = std::vector<std::pair<std::string, Json>>;
 // COLOR and SHAPE: encodings of the field "model", the same in every figure; COLORS, MODELS;
 // PARAMS, which the page sets. The legend takes at most a `share` of the width.
-FigureValues model_values(const std::vector<std::string>& models, double share = 1);
+// Where the study has several families, the models of one are shades of one colour.
+FigureValues model_values(const FigureInputs& families, double share = 1);
+std::string family_color(const std::string& family);
 // Encodings of an axis of compute: COMPUTE.
 FigureValues compute_values(const FigureInput& input, double low, double high);
 

@@ -72,7 +72,7 @@ std::string places_of(const Figure& figure, const LogRange& x, const LogRange& y
   return label_places("label", marks, {});
 }
 
-void draw_finetuned(const FigureInput& in, Figure& figure) {
+void draw_finetuned(const FigureInputs& families, Figure& figure) {
   LogRange x, y;
   for (const FigureRow& row : figure.rows) {
     x.include(row.values.at("compute").as_double());
@@ -80,8 +80,8 @@ void draw_finetuned(const FigureInput& in, Figure& figure) {
   }
   x.widen(0.08);
   y.widen(0.1);
-  FigureValues values = model_values(models_of(in.cells));
-  for (const auto& v : compute_values(in, x.low, x.high)) values.push_back(v);
+  FigureValues values = model_values(families);
+  for (const auto& v : compute_values(families[0], x.low, x.high)) values.push_back(v);
   Json label = label_mark("datum.place");
   label.set("color", Json::object({{"expr", "ink"}}));
   values.emplace_back("PLACE", places_of(figure, x, y));
@@ -93,21 +93,23 @@ void draw_finetuned(const FigureInput& in, Figure& figure) {
 
 }  // namespace
 
-Figure finetuned_figure(const FigureInput& in) {
+Figure finetuned_figure(const FigureInputs& families) {
   Figure figure;
   figure.name = "figure1-finetuned";
   figure.title = "Error after fine-tuning against pretraining compute";
-  for (const FinetunedPoint& p : in.finetuned)
-    figure.add("finetuned", {{"cell", p.cell},
-                             {"model", p.model},
-                             {"compute", p.compute},
-                             {"error", p.error},
-                             {"repeated_augmentation", p.repeated_augmentation},
-                             {"run", p.run_id}});
+  for (const FigureInput& in : families)
+    for (const FinetunedPoint& p : in.finetuned)
+      figure.add("finetuned", {{"cell", p.cell},
+                               {"model", p.model},
+                               {"compute", p.compute},
+                               {"error", p.error},
+                               {"repeated_augmentation", p.repeated_augmentation},
+                               {"run", p.run_id}});
   if (figure.rows.empty()) {
     std::vector<std::string> cells;
-    for (const Candidate& c : in.conclusions.candidates)
-      if (std::find(cells.begin(), cells.end(), c.cell) == cells.end()) cells.push_back(c.cell);
+    for (const FigureInput& in : families)
+      for (const Candidate& c : in.conclusions.candidates)
+        if (std::find(cells.begin(), cells.end(), c.cell) == cells.end()) cells.push_back(c.cell);
     figure.waits =
         "The error after fine-tuning against pretraining compute waits for fine-tuned "
         "checkpoints" +
@@ -116,7 +118,7 @@ Figure finetuned_figure(const FigureInput& in) {
   }
   figure.reading = "Each mark is a fine-tuned checkpoint, by what its pretraining cost.";
   figure.caption = "Filled: without, hollow: with repeated augmentation.";
-  if (in.by_hours()) {
+  if (families[0].by_hours()) {
     for (const PaperPoint& p : kPaper)
       figure.add("paper", {{"label", p.label},
                            {"family", p.family},
@@ -128,7 +130,7 @@ Figure finetuned_figure(const FigureInput& in) {
         "triangles ViTs); their compute is in TPU-v4 core-hours, which are not hours of this "
         "study's device.";
   }
-  draw_finetuned(in, figure);
+  draw_finetuned(families, figure);
   return figure;
 }
 

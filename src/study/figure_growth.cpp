@@ -111,7 +111,7 @@ void draw_growth(const FigureInput& in, Figure& figure) {
   LogRange x;
   for (const FigureRow& row : figure.rows) x.include(row.values.at("compute").as_double());
   x.widen(0.08);
-  FigureValues values = model_values(models_of(in.cells));
+  FigureValues values = model_values({in});
   const auto params = values.back();
   for (const auto& v : compute_values(in, x.low, x.high)) values.push_back(v);
   const Json size = panel(figure, "size", "best size, parameters", values);

@@ -146,7 +146,7 @@ void draw_influence(const FigureInput& in, bool with_law, Figure& figure) {
     if (row.kind == "excess")
       most = std::max(most, std::abs(row.values.at("excess_percent").as_double()));
   std::vector<std::string> models = models_of(in.cells);
-  FigureValues values = model_values(models, 0.5);
+  FigureValues values = model_values({in}, 0.5);
   const Json exponents = shift_domain(figure, "exponent"), ratios = shift_domain(figure, "ratio");
   values.emplace_back("EXPONENTS", exponents);
   values.emplace_back("RATIOS", ratios);

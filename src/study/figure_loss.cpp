@@ -27,14 +27,14 @@ constexpr const char* kSpec = R"vl({
   },
   "layer": [
     {"data": {"name": "law"},
-     "mark": {"type": "area", "opacity": 0.15, "color": {"expr": "ink"}, "clip": true},
-     "encoding": {"y": {"field": "low"}, "y2": {"field": "high"}}},
+     "mark": {"type": "area", "opacity": 0.15, "clip": true},
+     "encoding": {"y": {"field": "low"}, "y2": {"field": "high"}, "color": @LAW_COLOR@, "detail": {"field": "family"}}},
     {"data": {"name": "law"},
-     "mark": {"type": "line", "color": {"expr": "ink"}, "strokeWidth": 1.6, "strokeDash": [6, 5], "clip": true},
-     "encoding": {"y": {"field": "law"}}},
+     "mark": {"type": "line", "strokeWidth": 1.6, "strokeDash": [6, 5], "clip": true},
+     "encoding": {"y": {"field": "law"}, "color": @LAW_COLOR@, "detail": {"field": "family"}}},
     {"data": {"name": "law"}, "transform": [{"filter": "datum.measured"}],
-     "mark": {"type": "line", "color": {"expr": "ink"}, "strokeWidth": 2.2, "clip": true},
-     "encoding": {"y": {"field": "law"}}},
+     "mark": {"type": "line", "strokeWidth": 2.2, "clip": true},
+     "encoding": {"y": {"field": "law"}, "color": @LAW_COLOR@, "detail": {"field": "family"}}},
     {"data": {"name": "cell"},
      "mark": {"type": "line", "strokeWidth": 1.5, "opacity": 0.8},
      "encoding": {"y": {"field": "loss"}, "color": @COLOR@}},
@@ -111,11 +111,13 @@ void add_cells(const FigureInput& in, Figure& figure) {
   }
 }
 
-void add_law(const LawConclusion& law, Figure& figure) {
+void add_law(const FigureInput& in, Figure& figure) {
+  const LawConclusion& law = in.conclusions.law;
   for (size_t i = 0; i < law.line.size(); ++i) {
     const double x = law.compute[i];
     const bool band = i < law.low.size();
-    figure.add("law", {{"compute", x},
+    figure.add("law", {{"family", in.conclusions.family},
+                       {"compute", x},
                        {"law", law.line[i]},
                        {"low", band ? law.low[i] : law.line[i]},
                        {"high", band ? law.high[i] : law.line[i]},
@@ -153,8 +155,13 @@ void add_predictions(const FigureInput& in, Figure& figure) {
   }
 }
 
-std::string reading_of(const LawConclusion& law) {
+std::string reading_of(const FigureInputs& families) {
+  const LawConclusion& law = families[0].conclusions.law;
   const std::string curves = "Each curve is one model trained for more and more epochs; ";
+  if (families.size() > 1)
+    return curves +
+           "shades of one colour are one family, and a thick line is a family's law where it has "
+           "one: at equal compute the lower one is ahead.";
   if (law.method == "tangent")
     return curves +
            "the line of the law touches every curve once, and where it touches is that "
@@ -164,7 +171,8 @@ std::string reading_of(const LawConclusion& law) {
   return curves + "there is no law yet.";
 }
 
-std::string caption_of(const FigureInput& in, const Figure& figure) {
+std::string caption_of(const FigureInputs& families, const Figure& figure) {
+  const FigureInput& in = families[0];
   const auto any = [&](const char* kind, const char* flag) {
     return std::any_of(figure.rows.begin(), figure.rows.end(), [&](const FigureRow& row) {
       return row.kind == kind && (!flag || row.values.at(flag).as_bool());
@@ -172,9 +180,11 @@ std::string caption_of(const FigureInput& in, const Figure& figure) {
   };
   std::vector<std::string> parts = {
       "Numbers beside the marks are epochs, where there is room for them."};
-  const LawConclusion& law = in.conclusions.law;
+  const bool band = std::any_of(families.begin(), families.end(), [](const FigureInput& f) {
+    return !f.conclusions.law.low.empty();
+  });
   if (any("law", nullptr))
-    parts.push_back(law.low.empty()
+    parts.push_back(!band
                         ? "Line: the law, dashed where nothing was measured; too few draws have a "
                           "law of their own for a band."
                         : "Line: the law with its 95 % band, dashed where nothing was measured.");
@@ -200,7 +210,7 @@ std::string places_of(const Figure& figure, const LogRange& x, const LogRange& y
     const bool cell = row.kind == "cell";
     const double compute = row.values.at("compute").as_double();
     const Spot at = {x.share(compute), y.share(row.values.at(cell ? "loss" : "law").as_double())};
-    const std::string model = cell ? row.values.at("model").as_string() : "";
+    const std::string model = row.values.at(cell ? "model" : "family").as_string();
     curves[model][compute] = at;
     if (!cell) continue;
     const double epochs = row.values.at("epochs").as_double();
@@ -219,7 +229,16 @@ std::string places_of(const Figure& figure, const LogRange& x, const LogRange& y
   return label_places("cell", marks, lines);
 }
 
-void draw_loss(const FigureInput& in, Figure& figure) {
+// The law of the one family has the colour of the text.
+Json law_color(const FigureInputs& families) {
+  if (families.size() == 1) return Json::object({{"value", Json::object({{"expr", "ink"}})}});
+  const Json vit =
+      Json::object({{"test", "datum.family === 'vit'"}, {"value", family_color("vit")}});
+  return Json::object({{"condition", vit}, {"value", family_color("nfnet")}});
+}
+
+void draw_loss(const FigureInputs& families, Figure& figure) {
+  const FigureInput& in = families[0];
   LogRange x, y;
   for (const FigureRow& row : figure.rows)
     for (const auto& [key, value] : row.values.members()) {
@@ -232,8 +251,9 @@ void draw_loss(const FigureInput& in, Figure& figure) {
     }
   x.widen(0.05);
   y.widen(0.07);
-  FigureValues values = model_values(models_of(in.cells));
+  FigureValues values = model_values(families);
   for (const auto& v : compute_values(in, x.low, x.high)) values.push_back(v);
+  values.emplace_back("LAW_COLOR", law_color(families));
   Json label = label_mark("datum.place");
   values.emplace_back("PLACE", places_of(figure, x, y));
   values.emplace_back("LABEL", label);
@@ -248,20 +268,22 @@ void draw_loss(const FigureInput& in, Figure& figure) {
 
 }  // namespace
 
-Figure loss_figure(const FigureInput& in) {
+Figure loss_figure(const FigureInputs& families) {
   Figure figure;
   figure.name = "figure2-loss";
   figure.title = "Held-out loss against compute";
-  add_cells(in, figure);
+  for (const FigureInput& in : families) add_cells(in, figure);
   if (figure.rows.empty()) {
     figure.waits = "Held-out loss against compute waits for the first cell with a loss.";
     return figure;
   }
-  add_law(in.conclusions.law, figure);
-  add_predictions(in, figure);
-  figure.reading = reading_of(in.conclusions.law);
-  figure.caption = caption_of(in, figure);
-  draw_loss(in, figure);
+  for (const FigureInput& in : families) {
+    add_law(in, figure);
+    add_predictions(in, figure);
+  }
+  figure.reading = reading_of(families);
+  figure.caption = caption_of(families, figure);
+  draw_loss(families, figure);
   return figure;
 }
 

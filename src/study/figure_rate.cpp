@@ -177,7 +177,7 @@ void draw_rates(const FigureInput& in, Figure& figure) {
   }
   const std::vector<double> rates = grid_rates(some, in.lr_factor, y.low, y.high);
   const std::vector<std::string> models = models_of(in.cells);
-  FigureValues values = model_values(models);
+  FigureValues values = model_values({in});
   values.emplace_back("PLACE",
                       fmt::format("datum.epochs * pow(2, {:.4g} * (indexof({}, datum.model) - {}))",
                                   std::min(0.13, 0.8 / static_cast<double>(models.size())),
@@ -240,7 +240,7 @@ void draw_curves(const FigureInput& in, Figure& figure) {
             [&](const CellRow* a, const CellRow* b) { return rank(a) < rank(b); });
   std::vector<std::string> names;
   for (const CellRow* c : order) names.push_back(c->cell);
-  FigureValues values = model_values(models);
+  FigureValues values = model_values({in});
   values.emplace_back("CELLS", Json(names));
   values.emplace_back("COLUMNS", epochs_of(in.cells).size());
   const double side = std::sqrt(in.lr_factor);

@@ -107,7 +107,7 @@ void draw_record(const FigureInput& in, Figure& figure) {
     if (const std::string& model = row.values.at("model").as_string();
         std::find(models.begin(), models.end(), model) == models.end())
       models.push_back(model);
-  FigureValues values = model_values(models);
+  FigureValues values = model_values({in});
   values.emplace_back("DOMAIN", range.domain());
   values.emplace_back("TICKS", Json(log_ticks(range.low, range.high, 6)));
   values.emplace_back("DIAGONAL", diagonal);

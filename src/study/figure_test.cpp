@@ -49,7 +49,7 @@ TEST(Figure, OfAWholeStudyAllButTheFineTuningAreDrawn) {
 }
 
 TEST(Figure, OfNothingAllWait) {
-  for (const Figure& f : all_figures(FigureInput())) {
+  for (const Figure& f : all_figures({FigureInput()})) {
     EXPECT_FALSE(f.waits.empty()) << f.name;
     EXPECT_TRUE(f.rows.empty()) << f.name;
   }
@@ -57,7 +57,7 @@ TEST(Figure, OfNothingAllWait) {
 
 TEST(Figure, TheLawIsThatOfTheConclusions) {
   const Made m = made(false, {sealed({})});
-  const LawConclusion& law = m.results.conclusions.law;
+  const LawConclusion& law = m.results.conclusions.families[0].law;
   const Figure& loss = find(m.results.figures, "figure2-loss");
   EXPECT_EQ(rows_of(loss, "cell"), 36u);
   EXPECT_EQ(rows_of(loss, "touch"), law.law->touches.size());
@@ -129,12 +129,12 @@ TEST(Figure, AnArrowPointsToTheSideThatWasNotTried) {
 TEST(Figure, WhatThePaperReportsStandsBesideFineTunedModelsInHoursOnly) {
   FigureInput in = input_of(made(false));
   in.finetuned = invented_finetuned();
-  const Figure hours = finetuned_figure(in);
+  const Figure hours = finetuned_figure({in});
   EXPECT_EQ(rows_of(hours, "finetuned"), in.finetuned.size());
   EXPECT_EQ(rows_of(hours, "paper"), 5u);
   EXPECT_NE(hours.caption.find("reported by the paper, not measured here"), std::string::npos);
   in.conclusions.axis = "operations";
-  EXPECT_EQ(rows_of(finetuned_figure(in), "paper"), 0u);
+  EXPECT_EQ(rows_of(finetuned_figure({in}), "paper"), 0u);
 }
 
 TEST(Figure, ASealedPredictionIsScoredOnceItsRunIsThrough) {

@@ -72,8 +72,10 @@ std::string verdict_html(const Verdict& v, const std::set<std::string>& cells) {
   std::string out = fmt::format(
       "<p id=\"verdict-{}\"><span class=\"name\">{}</span><span class=\"state {}\">{}</span> "
       "{}</p>\n",
-      html_text(v.name), html_text(title_of(v.name)), v.state == "decided" ? "decided" : "pending",
-      html_text(v.state), html_text(v.sentence));
+      html_text(v.family.empty() ? v.name : v.name + "-" + v.family),
+      html_text(v.family.empty() ? title_of(v.name)
+                                 : family_title(v.family) + "s: " + title_of(v.name)),
+      v.state == "decided" ? "decided" : "pending", html_text(v.state), html_text(v.sentence));
   if (v.cells.empty()) return out;
   std::vector<std::string> links;
   for (const std::string& c : v.cells)
@@ -139,8 +141,13 @@ std::string tables(const Study& study, const Grid& grid, const StudyView& view,
   std::string out = "<h2>Tables</h2>\n";
   out += fold("Cells", html_table(cell_table(grid, view, r)), true);
   out += fold("Trials", html_table(trial_table(r.trials)));
-  if (!r.conclusions.optima.empty())
-    out += fold("Best model and epochs at every budget", html_table(optima_table(r.conclusions)));
+  for (const Conclusions& c : r.conclusions.families)
+    if (!c.optima.empty())
+      out += fold(
+          "Best model and epochs at every budget" +
+              (r.conclusions.families.size() > 1 ? fmt::format(" ({}s)", family_title(c.family))
+                                                 : ""),
+          html_table(optima_table(c)));
   if (!r.predictions.empty()) out += fold("Predictions", html_table(prediction_table(r)));
   out += fold("Cost", html_table(cost_table(view, r.trials)));
   out += fold("Identity", html_table(identity_table(study, grid, r)));

@@ -245,8 +245,8 @@ PageTable identity_table(const Study& study, const Grid& grid, const StudyResult
   add("fingerprint", grid.data.heldout_fingerprint);
   add("classes", std::to_string(grid.data.classes));
   add("seed", std::to_string(study.seed));
-  const LawConclusion& law = r.conclusions.law;
-  add("draws of the intervals", fmt::format("{} of {}", law.drawn, law.draws));
+  for (const Conclusions& c : r.conclusions.families)
+    add("draws of the intervals", fmt::format("{} of {}", c.law.drawn, c.law.draws));
   add("hash of cells.csv", fmt::format("{:016x}", hash64(csv_text(cells_table(r.cells)))));
   return table;
 }

@@ -15,15 +15,6 @@
 namespace nfscale {
 namespace {
 
-size_t noise_cell(const Study& study, const Grid& grid) {
-  size_t cheapest = 0;
-  for (size_t c = 0; c < grid.cells.size(); ++c) {
-    if (grid.cells[c].name == study.noise_cell) return c;
-    if (grid.cells[c].flops < grid.cells[cheapest].flops) cheapest = c;
-  }
-  return cheapest;
-}
-
 void warn_of_shape(const Grid& grid, Plan& plan) {
   std::map<std::string, int> budgets;
   for (const Cell& c : grid.cells) ++budgets[c.model];
@@ -42,12 +33,17 @@ void warn_of_shape(const Grid& grid, Plan& plan) {
 }
 
 void warn_of_skip_gains(const Grid& grid, Plan& plan) {
-  Config config = grid.base;
-  resolve(config);
   uint64_t longest = 0;
-  for (const Cell& c : grid.cells) longest = std::max(longest, c.steps);
-  const bool gains = !grid.configs.begin()->second.model.name.starts_with("vit");
-  if (!gains || config.optim.agc.value_or(0) <= 0 || longest > 20000) return;
+  const Cell* nfnet = nullptr;
+  for (const Cell& c : grid.cells) {
+    if (c.family != "nfnet") continue;
+    nfnet = &c;
+    longest = std::max(longest, c.steps);
+  }
+  if (!nfnet) return;
+  Config config = grid.configs.at(nfnet->model);
+  resolve(config);
+  if (*config.optim.agc <= 0 || longest > 20000) return;
   bool covered = false;
   for (const std::string& pattern : *config.optim.agc_exclude)
     covered |= ::fnmatch(pattern.c_str(), "stages.0.0.skipinit_gain", 0) == 0;
@@ -203,9 +199,14 @@ std::optional<StudyData> planned_data(const Path& plan, const Config& base) {
 
 double expected_trials(const Study& study, const Grid& grid, size_t cell) {
   double n = study.certify == "none" ? 2.1 : study.certify == "all" ? 3.2 : 2.7;
-  if (cell == 0 || study.prior == "none") n += 1;
+  const auto families = families_of(grid);
+  const bool first = std::any_of(families.begin(), families.end(),
+                                 [&](const auto& cells) { return cells[0] == cell; });
+  if (first || study.prior == "none") n += 1;
   n = std::min(n, static_cast<double>(study.max_trials));
-  if (cell == noise_cell(study, grid) && !study.sigma) n += static_cast<double>(study.repeats);
+  const std::vector<size_t> noise = noise_cells(study, grid);
+  if (std::find(noise.begin(), noise.end(), cell) != noise.end() && !study.sigma)
+    n += static_cast<double>(study.repeats);
   return n;
 }
 
@@ -250,7 +251,9 @@ Json maybe(const std::optional<double>& v) {
 Json cell_json(const Cell& cell, const PlanCell& plan) {
   return Json::object({{"cell", cell.name},
                        {"model", cell.model},
+                       {"family", cell.family},
                        {"epochs", cell.epochs},
+                       {"lr_start", cell.lr_start},
                        {"wave", cell.size_rank + cell.epoch_rank},
                        {"params", cell.params},
                        {"macs", cell.macs},
@@ -274,28 +277,29 @@ Json plan_json(const Study& study, const Grid& grid, const Plan& plan) {
   for (size_t i = 0; i < grid.targets.size(); ++i)
     targets.push(cell_json(grid.targets[i], plan.targets[i]));
   for (const size_t place : plan.dearest) dear.push(cell_at(grid, place).name);
-  return Json::object({{"name", study.name},
-                       {"question", study.question},
-                       {"cells", cells},
-                       {"targets", targets},
-                       {"order", order},
-                       {"dearest", dear},
-                       {"lr", Json::object({{"start", grid.lr_start}, {"factor", grid.lr_factor}})},
-                       {"data", Json::object({{"examples", grid.data.examples},
-                                              {"heldout_examples", grid.data.heldout_examples},
-                                              {"classes", grid.data.classes},
-                                              {"train_source", Json(grid.base.data.train)},
-                                              {"heldout_source", Json(grid.base.data.heldout)},
-                                              {"train", grid.data.train_fingerprint},
-                                              {"heldout", grid.data.heldout_fingerprint}})},
-                       {"trials", plan.trials},
-                       {"flops", plan.flops},
-                       {"device_hours", maybe(plan.device_hours)},
-                       {"wall_s", maybe(plan.wall_s)},
-                       {"flops_per_device_s", maybe(plan.speed)},
-                       {"memory_bytes", plan.memory_bytes},
-                       {"warnings", Json(plan.warnings)},
-                       {"refused", plan.refused.empty() ? Json() : Json(plan.refused)}});
+  return Json::object(
+      {{"name", study.name},
+       {"question", study.question},
+       {"cells", cells},
+       {"targets", targets},
+       {"order", order},
+       {"dearest", dear},
+       {"lr", Json::object({{"start", grid.cells[0].lr_start}, {"factor", grid.lr_factor}})},
+       {"data", Json::object({{"examples", grid.data.examples},
+                              {"heldout_examples", grid.data.heldout_examples},
+                              {"classes", grid.data.classes},
+                              {"train_source", Json(grid.base.data.train)},
+                              {"heldout_source", Json(grid.base.data.heldout)},
+                              {"train", grid.data.train_fingerprint},
+                              {"heldout", grid.data.heldout_fingerprint}})},
+       {"trials", plan.trials},
+       {"flops", plan.flops},
+       {"device_hours", maybe(plan.device_hours)},
+       {"wall_s", maybe(plan.wall_s)},
+       {"flops_per_device_s", maybe(plan.speed)},
+       {"memory_bytes", plan.memory_bytes},
+       {"warnings", Json(plan.warnings)},
+       {"refused", plan.refused.empty() ? Json() : Json(plan.refused)}});
 }
 
 std::vector<std::vector<std::string>> plan_rows(const Grid& grid, const Plan& plan) {

@@ -117,9 +117,9 @@ int guessed_step(const Study& study, const Grid& grid, const std::vector<CellRow
   if (rate && std::isfinite(rate->i + rate->p + rate->q))
     ln_lr = rate->i + rate->p * std::log(static_cast<double>(target.params)) +
             rate->q * std::log(target.epochs);
-  const double step = (ln_lr - std::log(grid.lr_start)) / std::log(grid.lr_factor);
+  const double step = (ln_lr - std::log(target.lr_start)) / std::log(grid.lr_factor);
   int k = std::isfinite(step) ? static_cast<int>(std::lround(std::clamp(step, -60.0, 60.0))) : 0;
-  const SearchSettings limits = search_settings(study, grid);
+  const RateLimits limits = rate_limits(study, grid, target);
   if (limits.low) k = std::max(k, *limits.low);
   if (limits.high) k = std::min(k, *limits.high);
   return k;
@@ -141,7 +141,7 @@ ConcludeOptions conclude_options(const Study& study, const Grid& grid, const Stu
   o.by_hours = view.by_hours;
   o.draws = draws;
   o.seed = hash64(study.name);
-  o.sigma = study.sigma.value_or(view.search.sigma.value_or(0));
+  o.sigma = study.sigma.value_or(0);
   if (grid.data.classes > 1 && grid.base.loss.kind == "softmax")
     o.chance = std::log(static_cast<double>(grid.data.classes));
   o.tolerance = study.tolerance;
@@ -167,6 +167,7 @@ CellRow without_results(const CellRow& row) {
   CellRow bare;
   bare.cell = row.cell;
   bare.model = row.model;
+  bare.family = row.family;
   bare.params = row.params;
   bare.macs = row.macs;
   bare.epochs = row.epochs;
@@ -186,12 +187,11 @@ std::string off_text(double error) {
 constexpr const char* kHeldOut = "held out for scoring";
 
 // A forecast as a prediction that is not sealed.
-Prediction from_forecast(const CellForecast& f, const Conclusions& conclusions,
-                         const std::vector<CellRow>& cells) {
+Prediction from_forecast(const CellForecast& f, const Conclusions& conclusions) {
   Prediction p;
   p.target = f.cell;
   p.law = f.law;
-  for (const size_t i : conclusions.used) p.cells.push_back(cells[i].cell);
+  for (const size_t i : conclusions.used) p.cells.push_back(conclusions.cells[i].cell);
   p.loss = f.loss;
   p.naive = f.naive;
   p.interval50 = f.interval50;
@@ -201,18 +201,23 @@ Prediction from_forecast(const CellForecast& f, const Conclusions& conclusions,
   return p;
 }
 
-const CellForecast* forecast_of(const Conclusions& conclusions, const std::string& cell) {
-  for (const CellForecast& f : conclusions.forecasts)
-    if (f.cell == cell && std::isfinite(f.loss)) return &f;
-  return nullptr;
+// Of a cell; nothing where its family has no law.
+struct FoundForecast {
+  const CellForecast* forecast = nullptr;
+  const Conclusions* family = nullptr;
+};
+FoundForecast forecast_of(const StudyConclusions& conclusions, const std::string& cell) {
+  for (const Conclusions& c : conclusions.families)
+    for (const CellForecast& f : c.forecasts)
+      if (f.cell == cell && std::isfinite(f.loss)) return {&f, &c};
+  return {};
 }
 
 Prediction target_prediction(const Study& study, const Grid& grid, const StudyView& view,
-                             const std::vector<CellRow>& cells, const Conclusions& conclusions,
-                             size_t target, const CellForecast& forecast) {
+                             size_t target, const FoundForecast& found) {
   const Cell& cell = grid.targets[target];
-  Prediction p = from_forecast(forecast, conclusions, cells);
-  const int k = guessed_step(study, grid, cells, conclusions.rate, cell);
+  Prediction p = from_forecast(*found.forecast, *found.family);
+  const int k = guessed_step(study, grid, found.family->cells, found.family->rate, cell);
   const Trial trial = make_trial(grid, grid.cells.size() + target, k, study.seed);
   p.config_hash = trial.config_hash;
   p.run_id = trial.run_id;
@@ -241,8 +246,8 @@ std::string canonical_text(const Json& json) {
   return "{" + join(parts, ",") + "}";
 }
 
-Conclusions conclude_study(const Study& study, const Grid& grid, const StudyView& view,
-                           std::vector<CellRow>& cells, int draws) {
+StudyConclusions conclude_study(const Study& study, const Grid& grid, const StudyView& view,
+                                std::vector<CellRow>& cells, int draws) {
   ConcludeOptions options = conclude_options(study, grid, view, draws);
   std::vector<std::pair<size_t, CellRow>> held;
   for (const size_t i : held_out(study, view.by_hours, cells)) {
@@ -251,7 +256,7 @@ Conclusions conclude_study(const Study& study, const Grid& grid, const StudyView
     cells[i].reason = kHeldOut;
     options.targets.push_back(cells[i]);
   }
-  Conclusions conclusions = conclude(cells, options);
+  StudyConclusions conclusions = conclude_families(cells, options);
   for (auto& [i, row] : held) {
     row.reason = row.reason.empty() ? kHeldOut : std::string(kHeldOut) + "; " + row.reason;
     cells[i] = std::move(row);
@@ -281,17 +286,17 @@ std::vector<size_t> due_targets(const Study& study, const Grid& grid, const Stor
 }
 
 std::vector<Prediction> new_predictions(const Study& study, const Grid& grid, const StudyView& view,
-                                        const StoreState& store, const std::vector<CellRow>& cells,
-                                        const Conclusions& conclusions,
+                                        const StoreState& store,
+                                        const StudyConclusions& conclusions,
                                         const std::vector<size_t>& targets,
                                         const std::string& now) {
   std::vector<Prediction> list;
   const std::string input_hash = hash_text(input_hash_of(study, grid, view));
   for (const size_t i : targets) {
     const Cell& target = grid.targets[i];
-    const CellForecast* forecast = forecast_of(conclusions, target.name);
-    if (!forecast) continue;
-    Prediction p = target_prediction(study, grid, view, cells, conclusions, i, *forecast);
+    const FoundForecast found = forecast_of(conclusions, target.name);
+    if (!found.forecast) continue;
+    Prediction p = target_prediction(study, grid, view, i, found);
     p.kind = has_records(study, store, target) ? "hindsight" : "prediction";
     p.input_hash = input_hash;
     for (const SealedRecord& s : store.sealed) {
@@ -327,23 +332,23 @@ std::vector<Prediction> sealed_predictions(const Study& study, const StoreState&
 
 std::vector<Prediction> predictions_of(const Study& study, const Grid& grid, const StudyView& view,
                                        const StoreState& store, const std::vector<CellRow>& cells,
-                                       const Conclusions& conclusions) {
+                                       const StudyConclusions& conclusions) {
   std::vector<Prediction> list = sealed_predictions(study, store);
   const std::string input_hash = hash_text(input_hash_of(study, grid, view));
   for (size_t i = 0; i < grid.targets.size(); ++i) {
-    const CellForecast* forecast = forecast_of(conclusions, grid.targets[i].name);
+    const FoundForecast found = forecast_of(conclusions, grid.targets[i].name);
     const bool sealed = std::any_of(
         store.sealed.begin(), store.sealed.end(),
         [&](const SealedRecord& s) { return sealed_trial(study, grid, i, s).has_value(); });
-    if (!forecast || sealed) continue;
-    list.push_back(target_prediction(study, grid, view, cells, conclusions, i, *forecast));
+    if (!found.forecast || sealed) continue;
+    list.push_back(target_prediction(study, grid, view, i, found));
     list.back().kind = "projection";
     list.back().input_hash = input_hash;
   }
   for (const size_t i : held_out(study, view.by_hours, cells)) {
-    const CellForecast* forecast = forecast_of(conclusions, cells[i].cell);
-    if (!forecast) continue;
-    Prediction p = from_forecast(*forecast, conclusions, cells);
+    const FoundForecast found = forecast_of(conclusions, cells[i].cell);
+    if (!found.forecast) continue;
+    Prediction p = from_forecast(*found.forecast, *found.family);
     p.kind = "hindsight";
     p.input_hash = input_hash;
     p.lr_guess = cells[i].lr_best;

@@ -42,10 +42,10 @@ struct Prediction {
 // Sorted keys, no white space, numbers as %.17g, null for what is not finite.
 std::string canonical_text(const Json& json);
 
-// conclude() with the options and the targets of a study; cells held out for scoring enter no fit
-// and are forecast like the targets. Marks the cells.
-Conclusions conclude_study(const Study& study, const Grid& grid, const StudyView& view,
-                           std::vector<CellRow>& cells, int draws);
+// conclude_families() with the options and the targets of a study; cells held out for scoring enter
+// no fit and are forecast like the targets. Marks the cells.
+StudyConclusions conclude_study(const Study& study, const Grid& grid, const StudyView& view,
+                                std::vector<CellRow>& cells, int draws);
 
 // Of the rows of cells.csv that fits may use, before a law has marked them: what is sealed does not
 // depend on how a later version draws its conclusions. Also that of fits.json.
@@ -57,8 +57,8 @@ std::vector<size_t> due_targets(const Study& study, const Grid& grid, const Stor
 
 // Those of the targets that have a forecast, ready to be sealed.
 std::vector<Prediction> new_predictions(const Study& study, const Grid& grid, const StudyView& view,
-                                        const StoreState& store, const std::vector<CellRow>& cells,
-                                        const Conclusions& conclusions,
+                                        const StoreState& store,
+                                        const StudyConclusions& conclusions,
                                         const std::vector<size_t>& targets, const std::string& now);
 Json sealed_record(const Prediction& prediction);
 
@@ -67,7 +67,7 @@ std::vector<Prediction> sealed_predictions(const Study& study, const StoreState&
 // These, then forecasts of targets that are not sealed yet, then of the cells held out.
 std::vector<Prediction> predictions_of(const Study& study, const Grid& grid, const StudyView& view,
                                        const StoreState& store, const std::vector<CellRow>& cells,
-                                       const Conclusions& conclusions);
+                                       const StudyConclusions& conclusions);
 
 Json predictions_json(const std::vector<Prediction>& predictions);  // predictions.json
 // "nfnet_f0@16ep: held-out loss 2.3102 [2.2811, 2.3397] (95 %), ...": one line.

@@ -217,7 +217,7 @@ TEST(Predict, CellsHeldOutAreForecastAndEnterNoFit) {
   s.run();
   std::vector<CellRow> cells = cell_rows(s.study, s.grid, s.view());
   const std::vector<CellRow> before = cells;
-  const Conclusions conclusions = conclude_study(s.study, s.grid, s.view(), cells, 50);
+  const StudyConclusions conclusions = conclude_study(s.study, s.grid, s.view(), cells, 50);
   const std::vector<Prediction> list =
       predictions_of(s.study, s.grid, s.view(), s.store(), cells, conclusions);
   // More than 0.4 of the largest compute: the dearest cell, and the two with half of its compute.

@@ -13,24 +13,39 @@ namespace nfscale {
 namespace {
 
 // What the way of measuring leaves open; what the laws leave open is said by the conclusions.
-std::vector<std::string> limits_of(const Study& study, const Conclusions& conclusions) {
+std::vector<std::string> limits_of(const Study& study, const StudyConclusions& conclusions) {
   std::vector<std::string> limits = conclusions.limits;
   if (study.repeats < 2 && !study.sigma)
     limits.push_back("The noise is known from one repeat at most.");
   return limits;
 }
 
-FigureInput figure_input(const Grid& grid, const StudyView& view, const StudyResults& r) {
+// Those of a family; the first family takes those of no known one too.
+std::vector<Prediction> predictions_of_family(const Grid& grid, const StudyResults& r, size_t f) {
+  std::map<std::string, std::string> family;  // by cell
+  for (const auto* cells : {&grid.cells, &grid.targets})
+    for (const Cell& c : *cells) family[c.name] = c.family;
+  std::vector<Prediction> own;
+  for (const Prediction& p : r.predictions) {
+    const auto found = family.find(p.target);
+    if (found == family.end() ? f == 0 : found->second == r.conclusions.families[f].family)
+      own.push_back(p);
+  }
+  return own;
+}
+
+FigureInput figure_input(const Grid& grid, const StudyView& view, const StudyResults& r, size_t f) {
   FigureInput input;
-  input.cells = r.cells;
-  input.conclusions = r.conclusions;
-  input.predictions = r.predictions;
+  input.several = r.conclusions.families.size() > 1;
+  input.conclusions = r.conclusions.families[f];
+  input.cells = input.conclusions.cells;
+  input.predictions = predictions_of_family(grid, r, f);
   input.lr_factor = grid.lr_factor;
   input.heldout_examples = grid.data.heldout_examples;
   input.heldout = join(grid.base.data.heldout, ", ");
   input.best_runs = best_runs(grid, view);
   for (const TrialView& t : view.trials) {
-    if (!t.result) continue;
+    if (!t.result || grid.cells[t.trial.cell].family != input.conclusions.family) continue;
     const double loss = t.state == "done" ? t.result->loss : std::nan("");
     input.trials.push_back(
         {grid.cells[t.trial.cell].name, t.trial.run_id, t.trial.lr, loss, t.repeat > 0});
@@ -72,9 +87,12 @@ StudyResults results_of(const Study& study, const Grid& grid, const StudyView& v
   r.conclusions = conclude_study(study, grid, view, r.cells, static_cast<int>(study.bootstrap));
   r.predictions = predictions_of(study, grid, view, store, r.cells, r.conclusions);
   r.predictions.insert(r.predictions.end(), more.begin(), more.end());
-  r.fits = fits_json(r.conclusions, r.cells, input_hash_of(study, grid, view));
+  r.fits = fits_json(r.conclusions, input_hash_of(study, grid, view));
   r.limits = limits_of(study, r.conclusions);
-  r.figures = all_figures(figure_input(grid, view, r));
+  FigureInputs families;
+  for (size_t f = 0; f < r.conclusions.families.size(); ++f)
+    families.push_back(figure_input(grid, view, r, f));
+  r.figures = all_figures(families);
   return r;
 }
 
@@ -94,18 +112,20 @@ void write_tables(const Study& study, const StudyResults& r) {
 
 Json verdicts_json(const StudyResults& r) {
   Json verdicts = Json::array();
-  for (const Verdict& v : r.conclusions.verdicts)
-    verdicts.push(Json::object({{"name", v.name},
-                                {"state", v.state},
-                                {"sentence", v.sentence},
-                                {"cells", Json(v.cells)}}));
+  for (const Verdict& v : r.conclusions.verdicts) {
+    Json verdict = Json::object(
+        {{"name", v.name}, {"state", v.state}, {"sentence", v.sentence}, {"cells", Json(v.cells)}});
+    if (!v.family.empty()) verdict.set("family", v.family);
+    verdicts.push(verdict);
+  }
   return verdicts;
 }
 
 std::string verdicts_text(const StudyResults& r) {
   std::string text;
   for (const Verdict& v : r.conclusions.verdicts)
-    text += fmt::format("{} ({}): {}\n", v.name, v.state, v.sentence);
+    text += fmt::format("{}{} ({}): {}\n", v.family.empty() ? "" : family_title(v.family) + "s, ",
+                        v.name, v.state, v.sentence);
   return text;
 }
 

@@ -16,7 +16,7 @@ namespace nfscale {
 struct StudyResults {
   std::vector<CellRow> cells;
   Csv trials;
-  Conclusions conclusions;
+  StudyConclusions conclusions;
   std::vector<Prediction> predictions;  // may be empty
   std::vector<Figure> figures;          // by number, those that wait too
   std::vector<std::string> limits;      // what the study cannot say

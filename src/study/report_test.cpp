@@ -46,8 +46,8 @@ void expect_anchors(const std::string& page) {
 
 TEST(Report, HoldsTheVerdictEveryTrialAndTheDrawings) {
   const Made m = made(false);
-  EXPECT_EQ(m.results.conclusions.law.method, "tangent");
-  EXPECT_NEAR(m.results.conclusions.law.law->exponent, 0.04, 0.001);
+  EXPECT_EQ(m.results.conclusions.families[0].law.method, "tangent");
+  EXPECT_NEAR(m.results.conclusions.families[0].law.law->exponent, 0.04, 0.001);
   const std::string html = report_html(m.study, m.grid, m.view, m.results);
   if (const char* keep = std::getenv("NFSCALE_KEEP_REPORT")) write_file(keep, html);
   EXPECT_NE(html.find("Is &lt;this&gt; escaped &amp; &quot;safe&quot; &lt;/script&gt;?"),
@@ -72,7 +72,7 @@ TEST(Report, EveryLinkOfThePageLeadsSomewhere) {
 
 TEST(Report, AHalfFinishedStudySaysWhatItWaitsFor) {
   const Made m = made(true);
-  EXPECT_NE(m.results.conclusions.law.method, "tangent");
+  EXPECT_NE(m.results.conclusions.families[0].law.method, "tangent");
   const Verdict& law = m.results.conclusions.verdicts.at(0);
   EXPECT_EQ(law.name, "law");
   EXPECT_EQ(law.state, "waits");
@@ -88,13 +88,33 @@ TEST(Report, AHalfFinishedStudySaysWhatItWaitsFor) {
     }
 }
 
+TEST(Report, TwoFamiliesAreOnOnePage) {
+  const Made m = made(false, {}, 2);
+  const std::string html = report_html(m.study, m.grid, m.view, m.results);
+  if (const char* keep = std::getenv("NFSCALE_KEEP_REPORT"))
+    write_file(std::string(keep) + ".families.html", html);
+  expect_anchors(page_of(m));
+  EXPECT_EQ(m.results.conclusions.verdicts.at(0).name, "families");
+  for (const char* id : {"verdict-families", "verdict-law-nfnet", "verdict-law-vit", "figure2-loss",
+                         "figure3-rate-nfnet", "figure3-rate-vit"})
+    EXPECT_NE(html.find(fmt::format("id=\"{}\"", id)), std::string::npos) << id;
+  // Figure 2 holds both laws and every cell.
+  const Figure& loss = m.results.figures.at(1);
+  std::map<std::string, size_t> kinds;
+  for (const FigureRow& row : loss.rows)
+    ++kinds[row.kind == "law" ? "law " + row.values.at("family").as_string() : row.kind];
+  EXPECT_EQ(kinds["cell"], 72u);
+  EXPECT_EQ(kinds["law nfnet"], kinds["law vit"]);
+  EXPECT_GT(kinds["law vit"], 0u);
+}
+
 TEST(Report, FigureTwoComesFirst) {
   Prediction second = sealed({});
   second.number = 2;
   Made m = made(false, {sealed(2.34), second});
   FigureInput in = input_of(m);
   in.finetuned = invented_finetuned();
-  m.results.figures[0] = finetuned_figure(in);
+  m.results.figures[0] = finetuned_figure({in});
   const std::string html = report_html(m.study, m.grid, m.view, m.results);
   if (const char* keep = std::getenv("NFSCALE_KEEP_REPORT"))
     write_file(std::string(keep) + ".all.html", html);

@@ -93,10 +93,10 @@ class Runner {
     const std::vector<size_t> due = due_targets(study_, grid_, store_.state(), input);
     if (due.empty()) return false;
     std::vector<CellRow> cells = cell_rows(study_, grid_, view_);
-    const Conclusions conclusions =
+    const StudyConclusions conclusions =
         conclude_study(study_, grid_, view_, cells, static_cast<int>(study_.bootstrap));
     const std::vector<Prediction> predictions =
-        new_predictions(study_, grid_, view_, store_.state(), cells, conclusions, due, now_text());
+        new_predictions(study_, grid_, view_, store_.state(), conclusions, due, now_text());
     for (const Prediction& p : predictions) {
       store_.append("sealed", sealed_record(p));
       say("{}", prediction_line(p));

@@ -181,7 +181,7 @@ TEST(Runner, ANewStartRateRunsOnlyWhatIsNew) {
   std::map<std::string, std::string> before;
   for (const std::string& id : executor.started)
     before[id] = read_file(bench.study.out / "runs" / id / "result.json");
-  bench.study.lr_start = bench.grid.lr_start * 2;  // the same grid of rates, shifted
+  bench.study.lr_start = bench.grid.cells[0].lr_start * 2;  // the same grid of rates, shifted
   bench.grid = make_grid(bench.study, test_data());
   FakeExecutor second(bench.grid, 1);
   bench.run(second);

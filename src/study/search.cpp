@@ -48,50 +48,61 @@ struct Curve {
   }
 };
 
+// Of one family; adds what it finds to the result of all.
 class Search {
  public:
-  Search(const SearchSettings& settings, const std::vector<SearchCell>& cells, const Learn& learn)
-      : s_(settings), cells_(cells), learn_(learn), curves_(cells.size()), edge_(cells.size()) {
-    result_.cells.resize(cells.size());
-    for (size_t c = 0; c < cells.size(); ++c) place_[{cells[c].i, cells[c].j}] = c;
+  Search(const SearchSettings& settings, const std::vector<SearchCell>& cells, size_t family,
+         const Learn& learn, SearchResult& result)
+      : s_(settings),
+        cells_(cells),
+        learn_(learn),
+        curves_(cells.size()),
+        edge_(cells.size()),
+        result_(result),
+        family_(result.families[family]) {
+    for (size_t c = 0; c < cells.size(); ++c) {
+      if (cells[c].family != family) continue;
+      own_.push_back(c);
+      place_[{cells[c].i, cells[c].j}] = c;
+    }
   }
 
-  SearchResult run() {
-    result_.curvature = s_.curvature;
+  void run() {
+    family_.curvature = s_.curvature;
     bool whole = true;  // every wave so far is through
-    for (size_t begin = 0; begin < cells_.size() && whole;) {
+    for (size_t begin = 0; begin < own_.size() && whole;) {
       size_t end = begin;
-      while (end < cells_.size() && wave(end) == wave(begin)) ++end;
-      for (size_t c = begin; c < end; ++c) {
+      for (; end < own_.size() && wave(own_[end]) == wave(own_[begin]); ++end) {
+        const size_t c = own_[end];
         result_.cells[c].searched = search_whole(c);
         whole &= result_.cells[c].searched;
-        if (c == s_.noise_cell && result_.cells[c].searched) noise();
+        if (cells_[c].noise && result_.cells[c].searched) noise(c);
       }
-      if (whole) result_.curvature = pooled(end);
+      if (whole) family_.curvature = pooled(end);
       begin = end;
     }
     count_drift();
     if (whole) {
       certify();
-      result_.curvature = pooled(cells_.size());
+      family_.curvature = pooled(own_.size());
     }
-    for (size_t c = 0; c < cells_.size(); ++c) describe(c);
-    result_.finished = result_.next.empty();
-    return std::move(result_);
+    for (const size_t c : own_) describe(c);
   }
 
  private:
   int wave(size_t c) const { return cells_[c].i + cells_[c].j; }
   bool exists(size_t c, int k) const {
-    return (!s_.low || k >= *s_.low) && (!s_.high || k <= *s_.high) &&
-           !cells_[c].missing.contains(k);
+    const SearchCell& cell = cells_[c];
+    return (!cell.low || k >= *cell.low) && (!cell.high || k <= *cell.high) &&
+           !cell.missing.contains(k);
   }
   bool full(size_t c) const { return static_cast<int>(curves_[c].got.size()) >= s_.max_trials; }
 
   double pooled(size_t end) const {
     double sum = 4 * s_.curvature;
     int n = 4;
-    for (size_t c = 0; c < end; ++c) {
+    for (size_t at = 0; at < end; ++at) {
+      const size_t c = own_[at];
       if (!curves_[c].any_finite()) continue;
       if (const auto own = curves_[c].own_curvature()) {
         sum += *own;
@@ -169,7 +180,8 @@ class Search {
   std::optional<double> nearest(size_t c, double a) const {
     std::optional<double> v;
     int least = 1 << 20;
-    for (size_t o = 0; o < cells_.size() && wave(o) < wave(c); ++o) {
+    for (const size_t o : own_) {
+      if (wave(o) >= wave(c)) break;
       const int distance =
           std::abs(cells_[o].i - cells_[c].i) + std::abs(cells_[o].j - cells_[c].j);
       if (curves_[o].any_finite() && distance < least) {
@@ -181,7 +193,7 @@ class Search {
   }
 
   bool search_cell(size_t c) {
-    const double a = result_.curvature;
+    const double a = family_.curvature;
     // Without a prior every cell is searched as the first one is.
     const std::optional<double> predicted =
         s_.prior == SearchSettings::Prior::none ? std::nullopt : predict(c, a);
@@ -245,11 +257,10 @@ class Search {
     }
   }
 
-  void noise() {
-    const size_t c = s_.noise_cell;
+  void noise(size_t c) {
     if (!curves_[c].any_finite()) return;
     const int k = curves_[c].best();
-    result_.noise_k = k;
+    family_.noise_k = k;
     std::vector<double> losses = {curves_[c].at(k)};
     std::vector<Wanted> wanted;
     for (int r = 1; r <= s_.repeats; ++r) {
@@ -268,25 +279,25 @@ class Search {
     double mean = 0, square = 0;
     for (const double l : losses) mean += l / static_cast<double>(losses.size());
     for (const double l : losses) square += (l - mean) * (l - mean);
-    result_.sigma = std::sqrt(square / static_cast<double>(losses.size() - 1));
+    family_.sigma = std::sqrt(square / static_cast<double>(losses.size() - 1));
   }
 
   void count_drift() {
-    for (size_t c = 0; c < cells_.size(); ++c) {
+    for (const size_t c : own_) {
       if (!result_.cells[c].searched || !curves_[c].any_finite()) continue;
       for (const Curve* before :
            {neighbour(cells_[c].i - 1, cells_[c].j), neighbour(cells_[c].i, cells_[c].j - 1)}) {
         if (!before) continue;
-        const double d = curves_[c].vertex(result_.curvature) - before->vertex(result_.curvature);
-        result_.rose += d > 0.05;
-        result_.fell += d < -0.05;
+        const double d = curves_[c].vertex(family_.curvature) - before->vertex(family_.curvature);
+        family_.rose += d > 0.05;
+        family_.fell += d < -0.05;
       }
     }
   }
 
   std::vector<size_t> frontier() const {
     std::vector<size_t> order;
-    for (size_t c = 0; c < cells_.size(); ++c)
+    for (const size_t c : own_)
       if (curves_[c].any_finite()) order.push_back(c);
     std::stable_sort(order.begin(), order.end(),
                      [&](size_t a, size_t b) { return cells_[a].cost < cells_[b].cost; });
@@ -308,7 +319,7 @@ class Search {
       for (const size_t c : front) result_.cells[c].frontier = true;
       if (s_.certify == SearchSettings::Certify::all) {
         front.clear();
-        for (size_t c = 0; c < cells_.size(); ++c)
+        for (const size_t c : own_)
           if (curves_[c].any_finite()) front.push_back(c);
         std::stable_sort(front.begin(), front.end(),
                          [&](size_t a, size_t b) { return cells_[a].cost < cells_[b].cost; });
@@ -334,12 +345,13 @@ class Search {
         }
       }
       if (!asked || !known) return;
-      for (CellSearch& cell : result_.cells) cell.frontier = false;
+      for (const size_t c : own_) result_.cells[c].frontier = false;
     }
   }
 
   void describe(size_t c) {
     CellSearch& out = result_.cells[c];
+    out.sigma = family_.sigma;
     const Curve& curve = curves_[c];
     for (const auto& [k, loss] : curve.got) out.tried.insert(k);
     out.edge = edge_[c];
@@ -349,15 +361,15 @@ class Search {
     out.best = b;
     out.loss = curve.at(b);
     out.own_curvature = own.has_value();
-    out.curvature = own.value_or(result_.curvature);
-    out.vertex = curve.vertex(result_.curvature);
+    out.curvature = own.value_or(family_.curvature);
+    out.vertex = curve.vertex(family_.curvature);
     const double d = b - out.vertex;
     out.loss_vertex = out.loss - out.curvature * d * d;
     out.low = curve.got.contains(b - 1);
     out.high = curve.got.contains(b + 1);
     out.certified = out.searched && out.low && out.high;
-    if (!result_.sigma) return;
-    double least = 2 * *result_.sigma * std::sqrt(2.0);
+    if (!family_.sigma) return;
+    double least = 2 * *family_.sigma * std::sqrt(2.0);
     for (const auto& [k, loss] : curve.got)
       if (k != b && loss - out.loss < least) {
         least = loss - out.loss;
@@ -368,18 +380,27 @@ class Search {
   const SearchSettings& s_;
   const std::vector<SearchCell>& cells_;  // `learn_` adds to them
   const Learn& learn_;
-  bool news_ = false;  // a trial has turned out to be missing
+  bool news_ = false;        // a trial has turned out to be missing
+  std::vector<size_t> own_;  // places of the cells of this family
   std::vector<Curve> curves_;
   std::map<std::pair<int, int>, size_t> place_;  // by i, j
   std::vector<bool> edge_;
-  SearchResult result_;
+  SearchResult& result_;
+  FamilySearch& family_;
 };
 
 }  // namespace
 
 SearchResult search(const SearchSettings& settings, const std::vector<SearchCell>& cells,
                     const Learn& learn) {
-  return Search(settings, cells, learn).run();
+  SearchResult result;
+  result.cells.resize(cells.size());
+  for (const SearchCell& cell : cells)
+    result.families.resize(std::max(result.families.size(), cell.family + 1));
+  for (size_t f = 0; f < result.families.size(); ++f)
+    Search(settings, cells, f, learn, result).run();
+  result.finished = result.next.empty();
+  return result;
 }
 
 SearchResult search(const SearchSettings& settings, const std::vector<SearchCell>& cells) {

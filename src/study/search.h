@@ -33,14 +33,16 @@ struct SearchSettings {
   double curvature = 0.012;  // a0, nats per step^2
   double margin = 0.15;      // steps by which a vertex may leave the surroundings of its pair
   int max_trials = 6;        // of a cell, repeats not counted
-  std::optional<int> low, high;
-  int repeats = 0;  // of the noise cell, with other seeds
-  size_t noise_cell = 0;
+  int repeats = 0;           // of the noise cells, with other seeds
 };
 
 struct SearchCell {
-  int i = 0, j = 0;                   // size and epoch rank
-  double cost = 0;                    // orders the frontier
+  int i = 0, j = 0;  // size and epoch rank in its family
+  double cost = 0;   // orders the frontier
+  // Families know nothing of each other: each has its own neighbours, curvature, noise, frontier.
+  size_t family = 0;
+  std::optional<int> low = {}, high = {};  // limits of k
+  bool noise = false;                      // the cell of its family that is repeated
   std::map<int, double> losses = {};  // by k, held-out loss in nats; kDiverged where it diverged
   std::set<int> missing = {};         // cannot be had
   // By (k, 1..N): loss with another seed; NaN where it cannot be had.
@@ -65,20 +67,25 @@ struct CellSearch {
   bool certified = false;          // both neighbours were tried and are not better
   bool edge = false;               // a limit of the search was met
   bool frontier = false;
-  std::optional<int> tie;  // another k that the noise does not tell from the best
+  std::optional<int> tie;       // another k that the noise does not tell from the best
+  std::optional<double> sigma;  // of its family
 };
 
-struct SearchResult {
-  std::vector<Wanted> next;  // the ones that depend on each other least come first
-  bool finished = false;     // nothing is wanted any more
-  std::vector<CellSearch> cells;
+struct FamilySearch {
   double curvature = 0;  // pooled
   std::optional<double> sigma;
   std::optional<int> noise_k;
   int rose = 0, fell = 0;  // pairs of neighbours whose optimum rose or fell with size or epochs
 };
 
-// `cells` in the order of their anti-diagonals i + j.
+struct SearchResult {
+  std::vector<Wanted> next;  // the ones that depend on each other least come first
+  bool finished = false;     // nothing is wanted any more
+  std::vector<CellSearch> cells;
+  std::vector<FamilySearch> families;  // by number
+};
+
+// `cells` in the order of their anti-diagonals i + j; families are numbered from 0.
 SearchResult search(const SearchSettings& settings, const std::vector<SearchCell>& cells);
 
 // The same, where losses are looked up when they are asked for: `learn` enters what is known of a

@@ -65,6 +65,14 @@ std::vector<SearchCell> synthetic_cells() {
   return cells;
 }
 
+std::vector<SearchCell> limited(std::vector<SearchCell> cells, int low, int high) {
+  for (SearchCell& c : cells) {
+    c.low = low;
+    c.high = high;
+  }
+  return cells;
+}
+
 // Clean loss at rate 0.0125 * 2^k; index 7 is 1.6.
 double clean(const SearchCell& c, int k, double drift) {
   return law::loss(c.i, law::kEpochs[static_cast<size_t>(c.j)], 0.0125 * std::exp2(k), drift);
@@ -73,9 +81,7 @@ double clean(const SearchCell& c, int k, double drift) {
 Score synthetic(SearchSettings settings, int studies, double drift = 1, double sigma = 0.002,
                 int start = 7) {
   Score score;
-  settings.low = -start;
-  settings.high = 11 - start;
-  const std::vector<SearchCell> cells = synthetic_cells();
+  const std::vector<SearchCell> cells = limited(synthetic_cells(), -start, 11 - start);
   for (int study = 0; study < studies; ++study) {
     const auto ask = [&](size_t c, int k) {
       const auto at = static_cast<uint64_t>(cells[c].i * 100 + cells[c].j * 12 + start + k);
@@ -251,9 +257,11 @@ TEST(Search, TheOrderOfArrivalChangesNothing) {
 }
 
 // A row of cells whose loss is a function of k alone.
-Replay row(SearchSettings s, int n, const std::function<double(int)>& loss) {
+Replay row(SearchSettings s, int n, const std::function<double(int)>& loss,
+           std::optional<int> low = {}, std::optional<int> high = {}) {
   std::vector<SearchCell> cells;
-  for (int j = 0; j < n; ++j) cells.push_back({.i = 0, .j = j, .cost = 1.0 + j});
+  for (int j = 0; j < n; ++j)
+    cells.push_back({.i = 0, .j = j, .cost = 1.0 + j, .low = low, .high = high});
   return replay(s, cells, [&](size_t, int k) { return loss(k); });
 }
 
@@ -274,8 +282,7 @@ TEST(Search, LimitsAndTheNumberOfTrialsAreKept) {
   EXPECT_TRUE(r.result.cells[0].edge);
   EXPECT_FALSE(r.result.cells[0].certified);
   s.max_trials = 6;
-  s.low = -2;
-  r = row(s, 4, falling);
+  r = row(s, 4, falling, -2);
   for (const SearchCell& c : r.cells) EXPECT_GE(c.losses.begin()->first, -2);
   EXPECT_EQ(r.result.cells[3].best, -2);
   EXPECT_TRUE(r.result.cells[3].edge);
@@ -286,23 +293,61 @@ TEST(Search, EverythingFailedIsAnEndToo) {
   s.repeats = 1;
   Replay r = row(s, 2, [](int) { return kDiverged; });
   EXPECT_FALSE(r.result.cells[0].best);
-  s.low = -2;
-  s.high = 2;
-  r = row(s, 2, [](int) { return std::nan(""); });
+  r = row(
+      s, 2, [](int) { return std::nan(""); }, -2, 2);
   EXPECT_FALSE(r.result.cells[0].best);
 }
 
 TEST(Search, NoiseIsMeasuredAtTheBestRateOfItsCell) {
   SearchSettings s;
   s.repeats = 3;
-  std::vector<SearchCell> cells = {{.i = 0, .j = 0, .cost = 1}};
+  std::vector<SearchCell> cells = {{.i = 0, .j = 0, .cost = 1, .noise = true}};
   const Replay r = replay(s, cells, [n = 0](size_t, int k) mutable {
     return 1 + 0.01 * (k + 1) * (k + 1) + (k == -1 ? 0.001 * (n++ % 2) : 0);
   });
-  EXPECT_EQ(r.result.noise_k, -1);
+  EXPECT_EQ(r.result.families[0].noise_k, -1);
   EXPECT_EQ(r.cells[0].repeats.size(), 3u);
-  ASSERT_TRUE(r.result.sigma);
-  EXPECT_NEAR(*r.result.sigma, 0.00057735, 1e-6);
+  ASSERT_TRUE(r.result.families[0].sigma);
+  EXPECT_NEAR(*r.result.families[0].sigma, 0.00057735, 1e-6);
+}
+
+// What one family's rates and curvature are must not move the search of another.
+TEST(Search, FamiliesAreSearchedAsIfEachWereAlone) {
+  SearchSettings settings;
+  settings.repeats = 2;
+  const auto loss = [](bool second, const SearchCell& c, int k) {
+    return second ? 3 * clean(c, k + 4, 1) : clean(c, k + 7, 1);
+  };
+  std::vector<Replay> alone;
+  std::vector<SearchCell> both;
+  for (const SearchCell& c : synthetic_cells())
+    for (const size_t family : {0u, 1u}) {
+      both.push_back(c);
+      both.back().family = family;
+      both.back().noise = c.i == static_cast<int>(family) && c.j == 0;
+    }
+  for (const size_t family : {0u, 1u}) {
+    std::vector<SearchCell> cells;
+    for (const SearchCell& c : both)
+      if (c.family == family) cells.push_back(c);
+    for (SearchCell& c : cells) c.family = 0;
+    alone.push_back(replay(settings, cells,
+                           [&, cells](size_t c, int k) { return loss(family == 1, cells[c], k); }));
+  }
+  const Replay together = replay(
+      settings, both, [&](size_t c, int k) { return loss(both[c].family == 1, both[c], k); });
+  EXPECT_EQ(together.trials, alone[0].trials + alone[1].trials);
+  ASSERT_EQ(together.result.families.size(), 2u);
+  for (const size_t family : {0u, 1u}) {
+    EXPECT_EQ(together.result.families[family].curvature,
+              alone[family].result.families[0].curvature);
+    EXPECT_EQ(together.result.families[family].sigma, alone[family].result.families[0].sigma);
+  }
+  for (size_t c = 0; c < both.size(); ++c) {
+    EXPECT_EQ(together.cells[c].losses, alone[c % 2].cells[c / 2].losses);
+    EXPECT_EQ(together.result.cells[c].certified, alone[c % 2].result.cells[c / 2].certified);
+    EXPECT_EQ(together.result.cells[c].frontier, alone[c % 2].result.cells[c / 2].frontier);
+  }
 }
 
 // Losses that are looked up when they are asked for lead to the same trials, cell by cell, as
@@ -311,8 +356,6 @@ TEST(Search, NoiseIsMeasuredAtTheBestRateOfItsCell) {
 TEST(Search, OnePassWithLookingUpIsAllRounds) {
   for (int study = 0; study < 200; ++study) {
     SearchSettings settings;
-    settings.low = -7;
-    settings.high = 4;
     settings.repeats = 2;
     if (study % 3 == 1) settings.certify = SearchSettings::Certify::all;
     const auto ask = [&](size_t c, int k) {
@@ -336,7 +379,9 @@ TEST(Search, OnePassWithLookingUpIsAllRounds) {
         cells[w.cell].losses[w.k] = loss;
       return true;
     };
-    std::vector<SearchCell> rounds = synthetic_cells(), once = rounds;
+    std::vector<SearchCell> rounds = limited(synthetic_cells(), -7, 4);
+    rounds[0].noise = true;
+    std::vector<SearchCell> once = rounds;
     SearchResult a;
     for (bool news = true; news;) {
       a = search(settings, rounds);
@@ -350,7 +395,8 @@ TEST(Search, OnePassWithLookingUpIsAllRounds) {
       for (const CellSearch& c : r.cells)
         list.push_back(fmt::format("{} {} {} {} {} {}", c.searched, c.best.value_or(99), c.vertex,
                                    c.certified, c.edge, c.frontier));
-      list.push_back(fmt::format("{} {}", r.curvature, r.sigma.value_or(-1)));
+      const FamilySearch& f = r.families[0];
+      list.push_back(fmt::format("{} {}", f.curvature, f.sigma.value_or(-1)));
       return list;
     };
     ASSERT_EQ(names(a), names(b)) << study;

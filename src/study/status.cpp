@@ -18,16 +18,15 @@ double seconds_since(const std::string& time, std::time_t now) {
   return std::max(0.0, std::difftime(now, ::timegm(&parts)));
 }
 
-Json best_json(const Grid& grid, const CellSearch& s) {
+Json best_json(const Grid& grid, const Cell& cell, const CellSearch& s) {
   if (!s.best) return Json::object({{"lr", nullptr}, {"loss", nullptr}});
-  return Json::object(
-      {{"lr", grid.lr_start * std::pow(grid.lr_factor, *s.best)}, {"loss", s.loss}});
+  return Json::object({{"lr", rate_at(grid, cell, *s.best)}, {"loss", s.loss}});
 }
 
-std::string cell_text(const Grid& grid, const CellSearch& s, const std::string& state) {
+std::string cell_text(const Grid& grid, const Cell& cell, const CellSearch& s,
+                      const std::string& state) {
   if (!s.best) return state;
-  return fmt::format("{:.4f} at {:g}{}{}", s.loss,
-                     grid.lr_start * std::pow(grid.lr_factor, *s.best),
+  return fmt::format("{:.4f} at {:g}{}{}", s.loss, rate_at(grid, cell, *s.best),
                      s.certified ? " *"
                      : s.edge    ? " !"
                                  : "",
@@ -131,7 +130,7 @@ Json status_json(const Study& study, const Grid& grid, const StudyView& view,
                              {"epochs", grid.cells[c].epochs},
                              {"data", sources},
                              {"state", states[c]},
-                             {"best", best_json(grid, s)},
+                             {"best", best_json(grid, grid.cells[c], s)},
                              {"certified", s.certified},
                              {"edge", s.edge}}));
   }
@@ -160,11 +159,12 @@ Json status_json(const Study& study, const Grid& grid, const StudyView& view,
 }
 
 std::vector<std::vector<std::string>> status_rows(const Grid& grid, const StudyView& view) {
-  std::map<std::pair<int, std::string>, std::map<double, size_t>> models;  // by size
-  std::map<double, size_t> budgets;                                        // column
+  using Place = std::tuple<std::string, int, std::string>;  // family, size, name
+  std::map<Place, std::map<double, size_t>> models;
+  std::map<double, size_t> budgets;  // column
   for (size_t c = 0; c < grid.cells.size(); ++c) {
     const Cell& cell = grid.cells[c];
-    models[{cell.size_rank, cell.model}][cell.epochs] = c;
+    models[{cell.family, cell.size_rank, cell.model}][cell.epochs] = c;
     budgets[cell.epochs] = 0;
   }
   std::vector<std::vector<std::string>> rows = {{"model"}};
@@ -175,9 +175,9 @@ std::vector<std::vector<std::string>> status_rows(const Grid& grid, const StudyV
   const std::vector<std::string> states = cell_states(grid, view);
   for (const auto& [model, cells] : models) {
     std::vector<std::string> row(rows[0].size(), "-");
-    row[0] = model.second;
+    row[0] = std::get<2>(model);
     for (const auto& [epochs, c] : cells)
-      row[budgets[epochs]] = cell_text(grid, view.search.cells[c], states[c]);
+      row[budgets[epochs]] = cell_text(grid, grid.cells[c], view.search.cells[c], states[c]);
     rows.push_back(row);
   }
   return rows;

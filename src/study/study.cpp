@@ -1,5 +1,7 @@
 #include "study/study.h"
 
+#include <fnmatch.h>
+
 #include <algorithm>
 #include <cmath>
 #include <functional>
@@ -135,19 +137,24 @@ std::vector<Key> keys_of(Study& s) {
 }
 
 // What belongs to the cell or the study, not to a model.
-const std::set<std::string> kNotInSet = {"train.duration", "train.seed",   "optim.lr",
-                                         "data.train",     "data.heldout", "data.augment.repeat"};
+const std::set<std::string> kNotInSet = {"train.duration", "train.seed", "data.train",
+                                         "data.heldout", "data.augment.repeat"};
 
 void read_set(const TomlEntry& entry, Study& study) {
   if (entry.value.is_null()) return;  // the table itself
   const std::vector<std::string> rest(entry.path.begin() + 3, entry.path.end());
-  const std::string key = join(rest, "."), &model = entry.path[2];
+  const std::string key = join(rest, "."), &models = entry.path[2];
   Config scratch;
   set_key(scratch, key, entry.value, entry.where());
   if (kNotInSet.contains(key))
-    fail(Exit::usage, "{}: grid.set.\"{}\": {} is the study's, not a model's", entry.where(), model,
-         key);
-  study.set[model].push_back(key + "=" + toml_text(entry.value));
+    fail(Exit::usage, "{}: grid.set.\"{}\": {} is the study's, not a model's", entry.where(),
+         printable(models), key);
+  if (study.set.empty() || study.set.back().first != models) study.set.push_back({models, {}});
+  study.set.back().second.push_back(key + "=" + toml_text(entry.value));
+}
+
+bool matches(const std::string& pattern, const std::string& model) {
+  return ::fnmatch(pattern.c_str(), model.c_str(), 0) == 0;
 }
 
 bool safe_label(const std::string& label) {
@@ -188,10 +195,11 @@ void check_study(const Study& s, const std::map<std::string, std::string>& where
     if (law != "power" && law != "power+floor")
       fail(Exit::usage, "{}: fit.laws: expected \"power\" or \"power+floor\", found \"{}\"",
            at("fit.laws"), printable(law));
-  for (const auto& [model, sets] : s.set)
-    if (std::find(models.begin(), models.end(), model) == models.end())
-      fail(Exit::usage, "{}: grid.set.\"{}\" is not in grid.models (nearest: {})", file,
-           printable(model), nearest(model, models));
+  for (const auto& [pattern, settings] : s.set)
+    if (std::none_of(models.begin(), models.end(),
+                     [&](const auto& m) { return matches(pattern, m); }))
+      fail(Exit::usage, "{}: grid.set.\"{}\" matches nothing in grid.models (nearest: {})", file,
+           printable(pattern), nearest(pattern, models));
   if (s.lr_min && s.lr_max && *s.lr_min > *s.lr_max)
     fail(Exit::usage, "{}: lr.min: {} is more than lr.max = {}", at("lr.min"),
          number_text(*s.lr_min), number_text(*s.lr_max));
@@ -277,8 +285,8 @@ std::string study_toml(const Study& study) {
     }
     text += fmt::format("{} = {}\n", key.name.substr(dot + 1), toml_text(value));
   }
-  for (const auto& [model, settings] : study.set) {
-    text += fmt::format("\n[grid.set.{}]\n", Json(model).dump());
+  for (const auto& [models, settings] : study.set) {
+    text += fmt::format("\n[grid.set.{}]\n", Json(models).dump());
     for (const std::string& setting : settings) {
       const size_t at = setting.find('=');
       text += fmt::format("{} = {}\n", setting.substr(0, at), setting.substr(at + 1));
@@ -306,10 +314,28 @@ const Cell& cell_at(const Grid& grid, size_t place) {
   return place < grid.cells.size() ? grid.cells[place] : grid.targets[place - grid.cells.size()];
 }
 
+double rate_at(const Grid& grid, const Cell& cell, double k) {
+  return cell.lr_start * std::pow(grid.lr_factor, k);
+}
+
+std::vector<std::vector<size_t>> families_of(const Grid& grid) {
+  std::vector<std::vector<size_t>> families;
+  for (size_t c = 0; c < grid.cells.size(); ++c) {
+    const auto same = std::find_if(families.begin(), families.end(), [&](const auto& cells) {
+      return grid.cells[cells[0]].family == grid.cells[c].family;
+    });
+    if (same == families.end())
+      families.push_back({c});
+    else
+      same->push_back(c);
+  }
+  return families;
+}
+
 Trial make_trial(const Grid& grid, size_t cell, int lr_index, int64_t seed) {
   Trial trial = {.cell = cell, .lr_index = lr_index, .seed = seed};
-  trial.lr = grid.lr_start * std::pow(grid.lr_factor, lr_index);
   const Cell& c = cell_at(grid, cell);
+  trial.lr = rate_at(grid, c, lr_index);
   // As by trial_settings; text would be parsed once for every trial.
   Config config = grid.configs.at(c.model);
   config.train.duration = {c.epochs, Duration::Unit::epochs};
@@ -325,40 +351,62 @@ Trial make_trial(const Grid& grid, size_t cell, int lr_index, int64_t seed) {
 namespace {
 
 void check_base(const Study& study, const Grid& grid) {
-  const std::string file = study.file.string();
   if (grid.base.data.heldout.empty() || grid.data.heldout_examples == 0)
     fail(Exit::usage,
          "{}: data.heldout: a study needs a held-out set (one folder can be divided by "
          "?split=train&share=0.05 and ?split=heldout&share=0.05)",
          study.base.string());
-  if ((study.lr_min && grid.lr_start < *study.lr_min) ||
-      (study.lr_max && grid.lr_start > *study.lr_max))
-    fail(Exit::usage, "{}: lr.start: {} lies outside lr.min and lr.max", file,
-         number_text(grid.lr_start));
 }
 
 // What all cells of a model have in common.
 struct Counts {
   Config config;  // resolved
+  std::string family;
+  double lr_start = 0;
   int64_t params = 0, macs = 0, memory_bytes = 0;
 };
+
+// The settings of a model into grid.set, and the rate that its search starts with: that of its own
+// settings, of the study, of the base.
+std::optional<double> take_settings(const Study& study, const std::string& model, Grid& grid) {
+  std::optional<double> start = study.lr_start;
+  std::vector<std::string> own;
+  for (const auto& [pattern, settings] : study.set) {
+    if (!matches(pattern, model)) continue;
+    for (const std::string& setting : settings) {
+      if (setting.starts_with("optim.lr="))
+        start = parse_double(setting.substr(setting.find('=') + 1));
+      else
+        own.push_back(setting);
+    }
+  }
+  grid.set[model] = own;
+  return start;
+}
 
 // `key` names the list that the model comes from.
 Counts count_model(const Study& study, const char* key, const std::string& model, Grid& grid) {
   Counts counts;
   try {
-    Cell any = {.model = model};
-    any.epochs = 1;
+    const std::optional<double> start = take_settings(study, model, grid);
     Config& config = grid.configs[model];
     config = grid.base;
-    for (const std::string& setting : trial_settings(grid, any, grid.lr_start, study.seed)) {
+    config.model.name = model;
+    if (start) config.optim.lr = start;
+    for (const std::string& setting : grid.set[model]) {
       const size_t at = setting.find('=');
       set_key(config, setting.substr(0, at), parse_toml_value(setting.substr(at + 1)), "grid.set");
     }
     counts.config = config;
     resolve(counts.config);
+    counts.lr_start = *counts.config.optim.lr;
+    if ((study.lr_min && counts.lr_start < *study.lr_min) ||
+        (study.lr_max && counts.lr_start > *study.lr_max))
+      fail(Exit::usage, "its search would start at the learning rate {}, outside lr.min and lr.max",
+           number_text(counts.lr_start));
     const int64_t side = counts.config.train.image_size;
     const Arch arch = make_arch(config.model, grid.data.classes, sides_of(side));
+    counts.family = arch.family;
     counts.params = arch.param_count();
     counts.macs = arch.macs(side, side);
     counts.memory_bytes = arch.training_bytes(counts.config.train.batch, side);
@@ -384,6 +432,8 @@ Cell make_cell(const Study& study, const Grid& grid, const std::string& model, c
                     ? duration.value
                     : static_cast<double>(cell.images) / static_cast<double>(horizon.examples);
   cell.name = cell_name(model, cell.epochs);
+  cell.family = counts.family;
+  cell.lr_start = counts.lr_start;
   cell.batch = config.train.batch;
   cell.params = counts.params;
   cell.macs = counts.macs;
@@ -439,25 +489,28 @@ void add_cells(const Study& study, Grid& grid) {
          nearest(study.noise_cell, std::vector<std::string>(names.begin(), names.end())));
 }
 
-// Ranks: sizes by multiply-adds, budgets by epochs; and the order of the search.
+// Ranks within a family: sizes by multiply-adds, budgets by epochs; and the order of the search.
 void rank_cells(Grid& grid) {
-  std::vector<std::pair<int64_t, std::string>> sizes;
-  std::vector<double> budgets;
-  for (const Cell& c : grid.cells) {
-    sizes.emplace_back(c.macs, c.model);
-    budgets.push_back(c.epochs);
-  }
   const auto unique = [](auto& list) {
     std::sort(list.begin(), list.end());
     list.erase(std::unique(list.begin(), list.end()), list.end());
   };
-  unique(sizes);
-  unique(budgets);
-  for (Cell& c : grid.cells) {
-    const auto size = std::lower_bound(sizes.begin(), sizes.end(), std::pair(c.macs, c.model));
-    const auto budget = std::lower_bound(budgets.begin(), budgets.end(), c.epochs);
-    c.size_rank = static_cast<int>(size - sizes.begin());
-    c.epoch_rank = static_cast<int>(budget - budgets.begin());
+  for (const std::vector<size_t>& family : families_of(grid)) {
+    std::vector<std::pair<int64_t, std::string>> sizes;
+    std::vector<double> budgets;
+    for (const size_t i : family) {
+      sizes.emplace_back(grid.cells[i].macs, grid.cells[i].model);
+      budgets.push_back(grid.cells[i].epochs);
+    }
+    unique(sizes);
+    unique(budgets);
+    for (const size_t i : family) {
+      Cell& c = grid.cells[i];
+      const auto size = std::lower_bound(sizes.begin(), sizes.end(), std::pair(c.macs, c.model));
+      const auto budget = std::lower_bound(budgets.begin(), budgets.end(), c.epochs);
+      c.size_rank = static_cast<int>(size - sizes.begin());
+      c.epoch_rank = static_cast<int>(budget - budgets.begin());
+    }
   }
   std::stable_sort(grid.cells.begin(), grid.cells.end(), [](const Cell& a, const Cell& b) {
     const int wave_a = a.size_rank + a.epoch_rank, wave_b = b.size_rank + b.epoch_rank;
@@ -467,36 +520,14 @@ void rank_cells(Grid& grid) {
 
 }  // namespace
 
-namespace {
-
-bool is_vit(const Config& config) {
-  return config.model.name.starts_with("vit");
-}
-
-void check_families(const Study& study, const Grid& grid) {
-  const auto vits = std::count_if(grid.configs.begin(), grid.configs.end(),
-                                  [](const auto& entry) { return is_vit(entry.second); });
-  if (vits > 0 && vits < std::ssize(grid.configs))
-    fail(Exit::usage,
-         "{}: grid.models: NFNets and Vision Transformers in one study are not supported yet",
-         study.file.string());
-}
-
-}  // namespace
-
 Grid make_grid(const Study& study, const StudyData& data) {
   Grid grid;
   grid.base = load_config(study.base, {}).config;
   grid.data = data;
-  grid.set = study.set;
   grid.lr_factor = study.lr_factor;
-  Config resolved = grid.base;
-  resolve(resolved);
-  grid.lr_start = study.lr_start.value_or(*resolved.optim.lr);
   check_base(study, grid);
   add_targets(study, grid);
   add_cells(study, grid);
-  check_families(study, grid);
   rank_cells(grid);
   return grid;
 }

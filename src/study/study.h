@@ -26,8 +26,9 @@ struct Study {
   std::vector<std::string> models;
   std::vector<Duration> epochs;
   std::vector<std::string> skip;  // "MODEL@EPOCHS"
-  // Extra "KEY=VALUE" of a model, as for --set.
-  std::map<std::string, std::vector<std::string>> set;
+  // Extra "KEY=VALUE", as for --set, of the models that a pattern matches; in the order of the
+  // file. optim.lr is where the search of these models starts.
+  std::vector<std::pair<std::string, std::vector<std::string>>> set;
   // [lr]
   std::optional<double> lr_start, lr_min, lr_max;
   double lr_factor = 2;
@@ -84,9 +85,10 @@ struct StudyData {
 
 // A model at an epoch budget.
 struct Cell {
-  std::string name = {}, model = {};  // "nfnet_f0@0.25ep", "nfnet_f0"
+  std::string name = {}, model = {}, family = {};  // "nfnet_f0@0.25ep", "nfnet_f0", "nfnet"
   double epochs = 0;
-  int size_rank = 0, epoch_rank = 0;  // place in the grid, from 0
+  double lr_start = 0;                // of its model
+  int size_rank = 0, epoch_rank = 0;  // place in the grid of its family, from 0
   int64_t params = 0, macs = 0;       // of one image at the training size
   int64_t batch = 0;
   uint64_t images = 0, steps = 0;
@@ -96,7 +98,7 @@ struct Cell {
 
 struct Trial {
   size_t cell = 0;   // see cell_at
-  int lr_index = 0;  // lr = start * factor^lr_index
+  int lr_index = 0;  // see rate_at
   double lr = 0;
   int64_t seed = 0;
   std::string run_id = {}, config_hash = {};
@@ -106,15 +108,20 @@ struct Trial {
 struct Grid {
   Config base;  // not resolved
   StudyData data;
-  double lr_start = 0, lr_factor = 2;
+  double lr_factor = 2;
   std::vector<Cell> cells;    // in the order of anti-diagonals of (size, epochs), cheap ones first
   std::vector<Cell> targets;  // predicted, then trained once; outside of search and fits
-  std::map<std::string, std::vector<std::string>> set;
-  std::map<std::string, Config> configs;  // of each model: base and set; not resolved
+  std::map<std::string, std::vector<std::string>> set;  // of each model, without optim.lr
+  std::map<std::string, Config> configs;                // of each model: base and set; not resolved
 };
 
 // Cells by their place in Grid::cells; the places after them are those of the targets.
 const Cell& cell_at(const Grid& grid, size_t place);
+
+// The rate of a place on a cell's grid of rates: start * factor^k.
+double rate_at(const Grid& grid, const Cell& cell, double k);
+// Places in Grid::cells by family, those with the first cells first.
+std::vector<std::vector<size_t>> families_of(const Grid& grid);
 
 // Reads the base configuration and counts; Exit::usage for grids that cannot be.
 Grid make_grid(const Study& study, const StudyData& data);

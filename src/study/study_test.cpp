@@ -51,8 +51,8 @@ TEST(Study, FaultsNameLineAndKey) {
             "nfnet_f1)");
   EXPECT_EQ(refusal(kHead + kGrid + "predict.targets = [\"nfnet_n1@2\", \"nfnet_n1@2ep\"]\n"),
             "s.toml: predict.targets: nfnet_n1@2ep comes twice");
-  EXPECT_EQ(refusal(kHead + kGrid + "[grid.set.\"nfnet_n0\"]\noptim.lr = 1\n"),
-            "s.toml:6: grid.set.\"nfnet_n0\": optim.lr is the study's, not a model's");
+  EXPECT_EQ(refusal(kHead + kGrid + "[grid.set.\"nfnet_n0\"]\ntrain.seed = 1\n"),
+            "s.toml:6: grid.set.\"nfnet_n0\": train.seed is the study's, not a model's");
   EXPECT_EQ(refusal(kHead + kGrid + "[grid.set.\"nfnet_n0\"]\nmodel.widht = [1,2,3,4]\n"),
             "s.toml:6: model.widht is not a key (nearest: model.width)");
 }
@@ -75,6 +75,7 @@ TEST(Study, ATrialIsNamedByTheSettingsOfItsCommand) {
   const Grid grid = test_grid(folder,
                               "lr.factor = 3\npredict.targets = [\"wide@0.1\"]\n"
                               "[grid.set.wide]\nmodel.name = \"nfnet_n0+\"\n"
+                              "[grid.set.\"nfnet_*\"]\noptim.lr = 0.3\nmodel.alpha = 0.3\n"
                               "[grid.set.nfnet_n1]\nmodel.se_ratio = 0.25\n");
   for (size_t cell = 0; cell <= grid.cells.size(); ++cell)
     for (const int k : {-3, 0, 1}) {
@@ -108,6 +109,37 @@ TEST(Study, FreeSizesAreModelsUnderALabel) {
   EXPECT_EQ(grid.cells[0].steps, 8u);
 }
 
+constexpr const char* kMixed =
+    "grid.models = [\"vit_n1\", \"nfnet_n1\", \"vit_n0\", \"nfnet_n0\"]\ngrid.epochs = [0.25, "
+    "0.5]\n"
+    "[grid.set.\"vit_*\"]\noptim.name = \"adamw\"\noptim.lr = 1e-3\n"
+    "[grid.set.vit_n1]\noptim.lr = 5e-4\n";
+
+TEST(Study, AFamilyHasARecipeAndARateOfItsOwn) {
+  TestFolder folder;
+  folder.write("base.toml", kTestBase);
+  folder.write("s.toml", kHead + kMixed);
+  const Grid grid = make_grid(load_study(folder.path / "s.toml", std::nullopt), test_data());
+  ASSERT_EQ(grid.cells.size(), 8u);
+  EXPECT_EQ(families_of(grid).size(), 2u);
+  std::map<std::string, double> starts;
+  for (size_t i = 0; i < grid.cells.size(); ++i) {
+    const Cell& c = grid.cells[i];
+    starts[c.model] = make_trial(grid, i, 0, 0).lr;
+    EXPECT_EQ(c.family, c.model.starts_with("vit") ? "vit" : "nfnet");
+    EXPECT_EQ(c.size_rank, c.model.ends_with("n1")) << c.name;
+    Config config = grid.configs.at(c.model);
+    EXPECT_EQ(config.optim.name, c.family == "vit" ? "adamw" : "sgd");
+  }
+  EXPECT_EQ(starts, (std::map<std::string, double>{
+                        {"nfnet_n0", 0.1}, {"nfnet_n1", 0.1}, {"vit_n0", 1e-3}, {"vit_n1", 5e-4}}));
+  EXPECT_EQ(refusal(kHead + std::string("lr.max = 0.01\n") + kMixed),
+            "s.toml: grid.models: nfnet_n1: its search would start at the learning rate 0.1, "
+            "outside lr.min and lr.max");
+  EXPECT_EQ(refusal(kHead + kGrid + "[grid.set.\"vit_*\"]\ntrain.batch = 8\n"),
+            "s.toml: grid.set.\"vit_*\" matches nothing in grid.models (nearest: nfnet_n0)");
+}
+
 TEST(Study, ATargetLeavesTheGridAndComesAfterIt) {
   TestFolder folder;
   const Grid grid = test_grid(folder, "predict.targets = [\"nfnet_n1@0.5\", \"nfnet_n2@2ep\"]\n");
@@ -127,6 +159,10 @@ TEST(Study, TheResolvedFileReadsBackToTheSame) {
   const Study study = load_study(folder.path / "s.toml", std::nullopt);
   folder.write("again.toml", study_toml(study));
   EXPECT_EQ(study_toml(load_study(folder.path / "again.toml", std::nullopt)), study_toml(study));
+  folder.write("mixed.toml", kHead + kMixed);
+  const Study mixed = load_study(folder.path / "mixed.toml", std::nullopt);
+  folder.write("again.toml", study_toml(mixed));
+  EXPECT_EQ(load_study(folder.path / "again.toml", std::nullopt).set, mixed.set);
 }
 
 }  // namespace

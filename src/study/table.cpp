@@ -151,6 +151,7 @@ CellRow empty_row(const Cell& cell) {
   CellRow row;
   row.cell = cell.name;
   row.model = cell.model;
+  row.family = cell.family;
   row.params = static_cast<double>(cell.params);
   row.macs = static_cast<double>(cell.macs);
   row.epochs = cell.epochs;
@@ -172,13 +173,13 @@ std::vector<CellRow> cell_rows(const Study& study, const Grid& grid, const Study
     row.frontier = s.frontier;
     if (study.sigma)
       row.sigma = *study.sigma;
-    else if (view.search.sigma)
-      row.sigma = *view.search.sigma;
+    else if (s.sigma)
+      row.sigma = *s.sigma;
     std::vector<std::string> reasons;
     row.flagged = all[c].broken;
     if (row.flagged) reasons.push_back("the certificate of the data does not hold");
     if (s.best) {
-      const auto lr = [&](double k) { return grid.lr_start * std::pow(grid.lr_factor, k); };
+      const auto lr = [&](double k) { return rate_at(grid, grid.cells[c], k); };
       row.lr_best = lr(*s.best);
       row.lr_index = *s.best;
       row.loss = s.loss;
@@ -235,6 +236,15 @@ Csv cells_table(const std::vector<CellRow>& rows) {
   return table;
 }
 
+namespace {
+
+// Tables do not tell it: by the name of the model.
+std::string family_of(const std::string& model) {
+  return model.starts_with("vit") ? "vit" : "nfnet";
+}
+
+}  // namespace
+
 std::vector<CellRow> cells_of_trials(const Csv& csv) {
   const size_t model = csv.column("model"), params = csv.column("params"),
                epochs = csv.column("epochs"), lr = csv.column("lr"), status = csv.column("status"),
@@ -264,6 +274,7 @@ std::vector<CellRow> cells_of_trials(const Csv& csv) {
       CellRow row;
       row.cell = key;
       row.model = name;
+      row.family = family_of(name);
       row.params = positive(i, params);
       row.epochs = e;
       row.macs = macs ? csv.number(i, *macs).value_or(std::nan("")) : std::nan("");
@@ -327,6 +338,7 @@ std::vector<CellRow> cells_of_table(const Csv& csv) {
   for (size_t i = 0; i < csv.rows.size(); ++i) {
     CellRow row;
     row.model = csv.rows[i][model];
+    row.family = family_of(row.model);
     for (const size_t column : {params, epochs, loss}) {
       const auto v = csv.number(i, column);
       if (column == loss && !v) continue;  // a cell without a result

@@ -108,7 +108,7 @@ std::optional<double> step_seconds(const TrialResult& r) {
   return r.device_hours * 3600 / r.steps;
 }
 
-SearchSettings search_settings(const Study& study, const Grid& grid) {
+SearchSettings search_settings(const Study& study) {
   SearchSettings s;
   s.prior = study.prior == "down"   ? SearchSettings::Prior::down
             : study.prior == "none" ? SearchSettings::Prior::none
@@ -121,20 +121,34 @@ SearchSettings search_settings(const Study& study, const Grid& grid) {
   s.curvature = study.curvature * octaves * octaves;
   s.margin = study.margin / octaves;
   s.max_trials = static_cast<int>(study.max_trials);
-  const auto steps = [&](double lr) {
-    return std::log(lr / grid.lr_start) / std::log(study.lr_factor);
-  };
-  if (study.lr_min) s.low = static_cast<int>(std::ceil(steps(*study.lr_min) - 1e-9));
-  if (study.lr_max) s.high = static_cast<int>(std::floor(steps(*study.lr_max) + 1e-9));
   s.repeats = study.sigma ? 0 : static_cast<int>(study.repeats);
-  for (size_t c = 0; c < grid.cells.size(); ++c) {
-    if (grid.cells[c].name == study.noise_cell) {
-      s.noise_cell = c;
-      return s;
-    }
-    if (grid.cells[c].flops < grid.cells[s.noise_cell].flops) s.noise_cell = c;
-  }
   return s;
+}
+
+RateLimits rate_limits(const Study& study, const Grid& grid, const Cell& cell) {
+  const auto steps = [&](double lr) {
+    return std::log(lr / cell.lr_start) / std::log(grid.lr_factor);
+  };
+  RateLimits limits;
+  if (study.lr_min) limits.low = static_cast<int>(std::ceil(steps(*study.lr_min) - 1e-9));
+  if (study.lr_max) limits.high = static_cast<int>(std::floor(steps(*study.lr_max) + 1e-9));
+  return limits;
+}
+
+std::vector<size_t> noise_cells(const Study& study, const Grid& grid) {
+  std::vector<size_t> all;
+  for (const std::vector<size_t>& family : families_of(grid)) {
+    size_t noise = family[0];
+    for (const size_t c : family) {
+      if (grid.cells[c].name == study.noise_cell) {
+        noise = c;
+        break;
+      }
+      if (grid.cells[c].flops < grid.cells[noise].flops) noise = c;
+    }
+    all.push_back(noise);
+  }
+  return all;
 }
 
 std::optional<Trial> sealed_trial(const Study& study, const Grid& grid, size_t target,
@@ -142,7 +156,7 @@ std::optional<Trial> sealed_trial(const Study& study, const Grid& grid, size_t t
   const double lr = number_at(record.prediction, {"lr_guess"});
   if (text_at(record.prediction, {"target"}) != grid.targets[target].name || !(lr > 0))
     return std::nullopt;
-  const double k = std::log(lr / grid.lr_start) / std::log(grid.lr_factor);
+  const double k = std::log(lr / grid.targets[target].lr_start) / std::log(grid.lr_factor);
   if (!(std::abs(k) < 1000)) return std::nullopt;
   Trial trial =
       make_trial(grid, grid.cells.size() + target, static_cast<int>(std::lround(k)), study.seed);
@@ -216,6 +230,23 @@ void tell(const Wanted& wanted, const TrialView& t, SearchCell& cell) {
     cell.losses[wanted.k] = loss;
 }
 
+std::vector<SearchCell> search_cells(const Study& study, const Grid& grid) {
+  std::vector<SearchCell> cells;
+  for (const Cell& c : grid.cells) {
+    const RateLimits limits = rate_limits(study, grid, c);
+    cells.push_back({.i = c.size_rank,
+                     .j = c.epoch_rank,
+                     .cost = c.flops,
+                     .low = limits.low,
+                     .high = limits.high});
+  }
+  const auto families = families_of(grid);
+  for (size_t f = 0; f < families.size(); ++f)
+    for (const size_t c : families[f]) cells[c].family = f;
+  for (const size_t c : noise_cells(study, grid)) cells[c].noise = true;
+  return cells;
+}
+
 bool all_known(const std::vector<double>& hours) {
   return std::none_of(hours.begin(), hours.end(), [](double h) { return std::isnan(h); });
 }
@@ -229,10 +260,8 @@ bool all_searched(const SearchResult& search) {
 
 StudyView look(const Study& study, const Grid& grid, const StoreState& store,
                const std::vector<std::string>& running, ResultCache& cache) {
-  const SearchSettings settings = search_settings(study, grid);
-  std::vector<SearchCell> cells;
-  for (const Cell& c : grid.cells)
-    cells.push_back({.i = c.size_rank, .j = c.epoch_rank, .cost = c.flops});
+  const SearchSettings settings = search_settings(study);
+  std::vector<SearchCell> cells = search_cells(study, grid);
   const Looker looker = {study, store, {running.begin(), running.end()}, cache};
 
   StudyView view;

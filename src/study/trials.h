@@ -64,7 +64,16 @@ StudyView look(const Study& study, const Grid& grid, const StoreState& store,
 std::optional<Trial> sealed_trial(const Study& study, const Grid& grid, size_t target,
                                   const SealedRecord& record);
 
-SearchSettings search_settings(const Study& study, const Grid& grid);
+SearchSettings search_settings(const Study& study);
+
+// Places of a cell's rates, see rate_at, that lr.min and lr.max allow.
+struct RateLimits {
+  std::optional<int> low, high;
+};
+RateLimits rate_limits(const Study& study, const Grid& grid, const Cell& cell);
+
+// The cell of each family that is repeated with other seeds: noise.cell, else its cheapest.
+std::vector<size_t> noise_cells(const Study& study, const Grid& grid);
 
 // "MODEL BATCH DEVICE" of a step time, and the seconds of a device that a step took.
 std::string step_key(const Cell& cell, const std::string& device);

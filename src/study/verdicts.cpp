@@ -286,22 +286,6 @@ std::optional<Verdict> fault_verdict(const std::vector<CellRow>& cells,
   return v;
 }
 
-std::optional<Verdict> family_verdict(const std::vector<CellRow>& cells, const Conclusions& c) {
-  if (!c.families) return std::nullopt;
-  const FamilyComparison& f = *c.families;
-  Verdict v{"families", "", "not decided", names_of(cells, c.used)};
-  const bool known = f.interval && f.interval->low > 0;
-  if (known) v.state = "decided";
-  const auto percent = [](double d) { return number(100 * std::expm1(d)); };
-  v.sentence = fmt::format(
-      "{} against {} at equal compute ({} {}): the loss of {} is lower by {} %{}{}.", f.ahead,
-      f.behind, plain_number(f.compute), c.axis, f.ahead, percent(f.difference),
-      f.interval ? fmt::format(" [{}, {}]", percent(f.interval->low), percent(f.interval->high))
-                 : "",
-      known ? "" : ", which is not decided by these runs");
-  return v;
-}
-
 std::optional<Verdict> candidate_verdict(const Conclusions& c) {
   if (c.candidates.empty()) return std::nullopt;
   Verdict v{"fine-tuning", "", "decided", {}};
@@ -367,8 +351,8 @@ void add_verdicts(const std::vector<CellRow>& cells, const ConcludeOptions& opti
   }
   c.verdicts.push_back(optimum_verdict(cells, options, c));
   c.verdicts.push_back(rate_verdict(cells, options, c));
-  for (auto& v : {family_verdict(cells, c), fault_verdict(cells, options, c), candidate_verdict(c),
-                  record_verdict(c), noise_verdict(cells, options)})
+  for (auto& v : {fault_verdict(cells, options, c), candidate_verdict(c), record_verdict(c),
+                  noise_verdict(cells, options)})
     if (v) c.verdicts.push_back(*v);
   if (!options.complete)
     c.limits.push_back(
