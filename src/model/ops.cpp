@@ -4,6 +4,7 @@
 #include <ATen/ops/avg_pool2d.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/conv2d.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/linear.h>
@@ -17,6 +18,7 @@
 
 #include "cuda/devices.h"
 #include "kernels/elementwise.h"
+#include "model/attention.h"
 #include "model/conv.h"
 #include "model/cuda.h"
 #include "model/parallel.h"
@@ -64,6 +66,34 @@ struct Convolve : torch::autograd::Function<Convolve> {
                                filters->summed || !first_part, filters->last && last_part);
         });
     return {d.x, d.bias, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
+  }
+};
+
+// q may be undefined, see attend_by_kernels.
+Attention attention_of(const at::Tensor& q, const at::Tensor& kv, int64_t heads) {
+  const std::vector<at::Tensor> parts = kv.chunk(q.defined() ? 2 : 3, -1);
+  if (q.defined()) return {q, parts[0], parts[1], heads};
+  return {parts[0], parts[1], parts[2], heads};
+}
+
+struct Attend : torch::autograd::Function<Attend> {
+  static at::Tensor forward(AutogradContext* ctx, const std::optional<at::Tensor>& own_q,
+                            const at::Tensor& kv, int64_t heads) {
+    const at::Tensor q = own_q.value_or(at::Tensor());
+    AttentionResult r = attention_forward(attention_of(q, kv, heads));
+    ctx->save_for_backward({q, kv, r.log_sums});
+    ctx->saved_data["heads"] = heads;
+    return r.out;
+  }
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    const at::Tensor &q = saved[0], &kv = saved[1];
+    const int64_t heads = ctx->saved_data["heads"].toInt();
+    const at::Tensor d_q = q.defined() ? at::empty(q.sizes(), q.options()) : at::Tensor(),
+                     d_kv = at::empty_like(kv);
+    attention_backward(grads[0].contiguous(), attention_of(q, kv, heads), saved[2],
+                       attention_of(d_q, d_kv, heads));
+    return {d_q, d_kv, at::Tensor()};
   }
 };
 
@@ -228,6 +258,11 @@ at::Tensor convolve(const at::Tensor& x, Activation activation, Filters& filters
   return Convolve::apply(x.contiguous(at::MemoryFormat::ChannelsLast), bias, &filters,
                          static_cast<int64_t>(layer), static_cast<int64_t>(activation), stride,
                          groups);
+}
+
+at::Tensor attend_by_kernels(const at::Tensor& q, const at::Tensor& kv, int64_t heads) {
+  const auto own_q = q.defined() ? std::optional(q) : std::nullopt;
+  return Attend::apply(own_q, kv.contiguous(), heads);
 }
 
 at::Tensor linear_by_kernels(const at::Tensor& x, Activation activation, Filters& filters,

@@ -56,6 +56,11 @@ at::Tensor convolve(const at::Tensor& x, Activation activation, Filters& filters
 at::Tensor linear_by_kernels(const at::Tensor& x, Activation activation, Filters& filters,
                              size_t layer, const at::Tensor& bias);
 
+// Attention of the queries, keys and values that lie beside each other in the rows of `kv`, [N, T,
+// 3 D], or of queries q [N, T, D] of their own with the keys and values in `kv`, [N, S, 2 D]: [N,
+// T, D]. See model/attention.h.
+at::Tensor attend_by_kernels(const at::Tensor& q, const at::Tensor& kv, int64_t heads);
+
 // shortcut_pool(gelu(x)), of which only x is kept.
 at::Tensor shortcut_pool_by_kernels(const at::Tensor& x, Activation activation);
 

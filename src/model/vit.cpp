@@ -13,6 +13,7 @@
 #include <unordered_map>
 
 #include "base/error.h"
+#include "model/attention.h"
 #include "model/ops.h"
 
 namespace nfscale {
@@ -81,14 +82,20 @@ class Forward {
   at::Tensor heads(const at::Tensor& x) const {
     return x.unflatten(-1, {s_.heads, s_.width / s_.heads}).transpose(1, 2);
   }
-  at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) const {
-    return at::scaled_dot_product_attention(heads(q), heads(k), heads(v))
+  bool by_kernels(const at::Tensor& x) const {
+    return !filters_.of_layer.empty() && x.is_cpu() && has_attention(s_.width / s_.heads);
+  }
+  // Of keys and values beside each other, with the queries in front where there is no q.
+  at::Tensor attend(const at::Tensor& q, const at::Tensor& kv) const {
+    if (by_kernels(kv)) return attend_by_kernels(q, kv, s_.heads);
+    const std::vector<at::Tensor> parts = kv.chunk(q.defined() ? 2 : 3, -1);
+    return at::scaled_dot_product_attention(heads(q.defined() ? q : parts[0]),
+                                            heads(parts[parts.size() - 2]), heads(parts.back()))
         .transpose(1, 2)
         .flatten(2);
   }
   at::Tensor attention(const std::string& name, const at::Tensor& x) const {
-    const std::vector<at::Tensor> qkv = linear(name + ".qkv", x).chunk(3, -1);
-    return linear(name + ".proj", attend(qkv[0], qkv[1], qkv[2]));
+    return linear(name + ".proj", attend({}, linear(name + ".qkv", x)));
   }
 
   // What stochastic depth leaves of a branch; the branches that are kept are scaled up.
@@ -144,9 +151,9 @@ class Forward {
       return s_.norm_after ? norm("fc_norm", mean) : mean;
     }
     const at::Tensor latent = weight("attn_pool.latent").to(x.scalar_type());
-    const std::vector<at::Tensor> kv = linear("attn_pool.kv", x).chunk(2, -1);
+    const at::Tensor kv = linear("attn_pool.kv", x);
     const at::Tensor q = linear("attn_pool.q", latent).expand({x.size(0), 1, s_.width});
-    const at::Tensor y = linear("attn_pool.proj", attend(q, kv[0], kv[1]));
+    const at::Tensor y = linear("attn_pool.proj", attend(q, kv));
     return (y + mlp("attn_pool.mlp", norm("attn_pool.norm", y))).select(1, 0);
   }
 

@@ -126,6 +126,7 @@ Optimizer::Optimizer(std::vector<Param> params, const std::vector<at::Tensor>& w
         pieces_.push_back({k, u, std::min(u + step, units), from, std::min(n, from + length)});
   }
   clipped_.assign(params_.size(), settings_.agc > 0);
+  // Where nothing is clipped, patterns may be those of another family of models.
   for (const std::string& pattern : settings_.agc_exclude) {
     bool found = false;
     for (size_t i = 0; i < params_.size(); ++i) {
@@ -133,7 +134,8 @@ Optimizer::Optimizer(std::vector<Param> params, const std::vector<at::Tensor>& w
       clipped_[i] = false;
       found = true;
     }
-    if (!found) fail(Exit::usage, "optim.agc_exclude: no parameter matches \"{}\"", pattern);
+    if (!found && settings_.agc > 0)
+      fail(Exit::usage, "optim.agc_exclude: no parameter matches \"{}\"", pattern);
   }
 }
 
