@@ -46,18 +46,22 @@ struct Command {
 std::vector<Command> commands();
 
 // One file each under cli/.
-std::vector<Command> model_commands();  // models, cost, parity, export
+std::vector<Command> model_commands();  // models, parity
+std::vector<Command> cost_commands();
 std::vector<Command> train_commands();  // pretrain, finetune, eval, predict
 std::vector<Command> data_commands();
 std::vector<Command> study_commands();
 std::vector<Command> fit_commands();
-std::vector<Command> tool_commands();  // config, doctor, bench
+std::vector<Command> tool_commands();  // config, doctor, bench, export
 
 // Parses, runs, and returns the exit code; throws Error.
 void run_command_line(int argc, char** argv);
 
 // The JSON document if --json was given, else the text; both to standard output.
 void print_result(const Args& args, const Json& document, const std::string& text);
+
+// 71,489,284
+std::string grouped(int64_t n);
 
 // Rows with the first one as a heading, columns aligned; numbers to the right.
 std::string text_table(const std::vector<std::vector<std::string>>& rows);

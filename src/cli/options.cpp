@@ -47,7 +47,7 @@ int Args::threads() const {
 std::vector<Command> commands() {
   std::vector<Command> all;
   for (const auto& group : {train_commands(), study_commands(), fit_commands(), model_commands(),
-                            data_commands(), tool_commands()})
+                            cost_commands(), data_commands(), tool_commands()})
     all.insert(all.end(), group.begin(), group.end());
   return all;
 }
@@ -212,6 +212,10 @@ void run_command_line(int argc, char** argv) {
 
 void print_result(const Args& args, const Json& document, const std::string& text) {
   print(args.json() ? document.dump(1) + "\n" : text);
+}
+
+std::string grouped(int64_t n) {
+  return n < 1000 ? std::to_string(n) : fmt::format("{},{:03}", grouped(n / 1000), n % 1000);
 }
 
 std::string text_table(const std::vector<std::vector<std::string>>& rows) {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <ctime>
 #include <set>
 #include <thread>
@@ -12,6 +13,7 @@
 #include "base/process.h"
 #include "base/text.h"
 #include "cli/command.h"
+#include "cli/measure.h"
 #include "config/load.h"
 #include "data/source.h"
 #include "study/plan.h"
@@ -61,8 +63,16 @@ int threads_per_slot(const Study& study, const Args& args) {
 
 Plan plan_of(const Study& study, const Grid& grid, const Args& args) {
   ResultCache cache;
-  const StudyView view = look(study, grid, read_store(study.out / "store").state, {}, cache);
-  const double devices = static_cast<double>(study.slots * threads_per_slot(study, args));
+  StudyView view = look(study, grid, read_store(study.out / "store").state, {}, cache);
+  const int threads = threads_per_slot(study, args);
+  if (args.has("--measure")) {
+    const std::map<std::string, double> seconds = measure_models(grid, threads);
+    for (size_t c = 0; c < grid.cells.size(); ++c)
+      if (std::isnan(view.hours[c]))
+        view.hours[c] =
+            seconds.at(grid.cells[c].model) * static_cast<double>(grid.cells[c].steps) / 3600;
+  }
+  const double devices = static_cast<double>(study.slots * threads);
   return make_plan(study, grid, view, devices);
 }
 
@@ -243,12 +253,13 @@ std::vector<Option> options_of() {
 }  // namespace
 
 std::vector<Command> study_commands() {
-  std::vector<Option> status = options_of();
+  std::vector<Option> status = options_of(), plan = options_of();
+  plan.push_back({"--measure", "", "measure a step of each model first, for the hours"});
   status.push_back({"--watch", "", "shows it again and again until the study is complete"});
   status.push_back({"--repair", "", "move damaged store files aside; run directories are kept"});
   return {
       {"study plan", "cells, trials and cost of a study, before anything runs",
-       "nfscale study plan configs/demo/study.toml", options_of(), run_plan},
+       "nfscale study plan configs/demo/study.toml", plan, run_plan},
       {"study run", "runs what is missing of a study; the same command goes on after any stop",
        "nfscale study run configs/demo/study.toml --out studies/demo", options_of(), run_run},
       {"study status", "the cells of a study and their best rates",

@@ -85,9 +85,10 @@ void run_doctor(const Args& args) {
 BenchOptions bench_options(const Args& args) {
   at::set_num_threads(args.threads());
   BenchOptions o;
-  o.model = args.text("--model", "nfnet_f0");
-  o.size = args.integer("--size", default_size(o.model), 1, 65500);
-  o.batch = args.integer("--batch", 8, 1, 1 << 20);
+  const std::string model = args.text("--model", "nfnet_f0");
+  o.config = bench_config(model, args.integer("--size", default_size(model), 1, 65500),
+                          args.integer("--batch", 8, 1, 1 << 20));
+  o.classes = default_classes(model);
   o.device = open_device(args.text("--device", "cpu"));
   o.precision = args.text("--precision", auto_precision(o.device));
   if (o.precision != "bf16" && o.precision != "f32")
@@ -117,9 +118,9 @@ void run_bench_kernels(const Args& args) {
                         k.us, rate, 100 * k.share);
   }
   print_result(args,
-               Json::object({{"model", o.model},
-                             {"image_size", o.size},
-                             {"batch", o.batch},
+               Json::object({{"model", o.config.model.name},
+                             {"image_size", o.config.train.image_size},
+                             {"batch", o.config.train.batch},
                              {"precision", o.precision},
                              {"threads", args.threads()},
                              {"gemm_tflops", bench.gemm_tflops},
@@ -137,9 +138,9 @@ void run_bench_step(const Args& args) {
   o.seconds = static_cast<double>(args.integer("--seconds", 20, 1, 86400));
   const BenchResult r = bench_step(o);
   const auto part = [&](double ms) { return r.has_parts ? Json(ms) : Json(); };
-  const Json document = Json::object({{"model", o.model},
-                                      {"image_size", o.size},
-                                      {"batch", o.batch},
+  const Json document = Json::object({{"model", o.config.model.name},
+                                      {"image_size", o.config.train.image_size},
+                                      {"batch", o.config.train.batch},
                                       {"mode", mode},
                                       {"precision", o.precision},
                                       {"device", device_text(o.device)},
@@ -159,7 +160,8 @@ void run_bench_step(const Args& args) {
       fmt::format(
           "{} {} px batch {} {}: {:.1f} ms a {}{}, {:.1f} images/s, {:.3f} TFLOP/s = {:.0f} "
           "% of the matrix product's {:.3f}, peak memory {}\n",
-          o.model, o.size, o.batch, o.precision, r.step_ms, o.evaluation ? "batch" : "step",
+          o.config.model.name, o.config.train.image_size, o.config.train.batch, o.precision,
+          r.step_ms, o.evaluation ? "batch" : "step",
           r.has_parts ? fmt::format(" (forward {:.1f}, backward {:.1f}, update {:.1f})",
                                     r.forward_ms, r.backward_ms, r.update_ms)
                       : "",

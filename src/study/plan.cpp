@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "config/load.h"
+#include "study/families.h"
 
 namespace nfscale {
 namespace {
@@ -23,13 +24,31 @@ void warn_of_shape(const Grid& grid, Plan& plan) {
     if (n < 4) few.push_back(fmt::format("{} has {}", model, n));
   if (!few.empty())
     plan.warnings.push_back("a law needs at least 4 epoch budgets a model; " + join(few, ", "));
-  if (budgets.size() < 3)
-    plan.warnings.push_back(fmt::format(
-        "a law needs at least 3 models (4 for an interval one can rely on), the grid has {}",
-        budgets.size()));
-  else if (budgets.size() < 4)
+  std::map<std::string, std::set<std::string>> models;  // by family
+  for (const Cell& c : grid.cells) models[c.family].insert(c.model);
+  for (const auto& [family, names] : models) {
+    const std::string which =
+        models.size() > 1 ? fmt::format(" of a family ({}s)", family_title(family)) : "";
+    if (names.size() < 3)
+      plan.warnings.push_back(fmt::format(
+          "a law needs at least 3 models (4 for an interval one can rely on){}, the grid has {}",
+          which, names.size()));
+    else if (names.size() < 4)
+      plan.warnings.push_back(fmt::format(
+          "3 models{} are the fewest for a law; its interval will be wide, 4 are better", which));
+  }
+}
+
+void warn_of_recipes(const Grid& grid, Plan& plan) {
+  std::vector<std::string> names;
+  for (const auto& [model, config] : grid.configs)
+    if (config.model.name.starts_with("vit") && config.optim.name == "sgd") names.push_back(model);
+  if (!names.empty() && families_of(grid).size() > 1)
     plan.warnings.push_back(
-        "3 models are the fewest for a law; its interval will be wide, 4 are better");
+        fmt::format("{} would train with the NFNets' recipe (optim.name = \"sgd\"); "
+                    "[grid.set.\"vit_*\"] gives a "
+                    "family one of its own, configs/vit_nano.toml has one",
+                    join(names, ", ")));
 }
 
 void warn_of_skip_gains(const Grid& grid, Plan& plan) {
@@ -132,16 +151,16 @@ std::string clock_text(std::time_t now, double seconds) {
 
 std::string hours_text(const Study& study, const Plan& plan, std::time_t now) {
   if (!plan.device_hours)
-    return "hours are known after the first trial; `nfscale bench step` measures this machine "
-           "before\n";
+    return "hours are known after the first trial; --measure tells them before\n";
   const std::string left = *plan.left_s > 0
                                ? "what is left ends about " + clock_text(now, *plan.left_s)
                                : "nothing is left to do";
-  return fmt::format(
-      "{:.3g} device hours ({} operations a second of a device, measured by {} trials), {} with {} "
-      "at a time; {}\n",
-      *plan.device_hours, count_text(plan.speed.value_or(0)), plan.measured,
-      duration_text(*plan.wall_s), study.slots, left);
+  const std::string source =
+      plan.speed ? fmt::format("{} operations a second of a device, measured by {} trials",
+                               count_text(*plan.speed), plan.measured)
+                 : "by a measured step of each model";
+  return fmt::format("{:.3g} device hours ({}), {} with {} at a time; {}\n", *plan.device_hours,
+                     source, duration_text(*plan.wall_s), study.slots, left);
 }
 
 // Where the compute goes, and how far half of it would lead.
@@ -232,6 +251,7 @@ Plan make_plan(const Study& study, const Grid& grid, const StudyView& view, doub
   for (const TrialView& t : view.trials) plan.measured += t.result && t.result->device_hours > 0;
   plan.dearest = dearest(grid, plan);
   warn_of_shape(grid, plan);
+  warn_of_recipes(grid, plan);
   warn_of_skip_gains(grid, plan);
   warn_of_targets(grid, plan);
   plan.refused = refusal(study, grid, plan, devices);

@@ -15,7 +15,7 @@ TEST(Plan, BeforeTheFirstTrialItSaysHowToLearnTheSpeed) {
   const Plan plan = make_plan(bench.study, bench.grid, bench.view(), 2);
   EXPECT_FALSE(plan.device_hours);
   const std::string text = plan_text(bench.study, bench.grid, plan, 0);
-  EXPECT_NE(text.find("`nfscale bench step`"), std::string::npos);
+  EXPECT_NE(text.find("--measure"), std::string::npos);
   EXPECT_EQ(text.find("ends about"), std::string::npos);
 }
 

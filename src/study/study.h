@@ -80,7 +80,7 @@ std::string study_toml(const Study& study);
 struct StudyData {
   uint64_t examples = 0, heldout_examples = 0;
   int64_t classes = 0;
-  std::string train_fingerprint, heldout_fingerprint;
+  std::string train_fingerprint = {}, heldout_fingerprint = {};
 };
 
 // A model at an epoch budget.

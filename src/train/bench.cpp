@@ -91,20 +91,21 @@ BenchResult measure_evaluation(const BenchOptions& o, const Model& model, const 
   Filters filters = make_filters(model, compute_type(o.precision), false);
   return measure(o, [&](int) {
     const double started = now_s();
-    forward(model, filters, batch_images(batch, 0, o.batch).to(o.device));
+    forward(model, filters, batch_images(batch, 0, batch.rows).to(o.device));
     wait_for(o.device);
     const double ms = 1e3 * (now_s() - started);
     return Sample{.step = ms, .forward = ms};
   });
 }
 
-BenchResult measure_training(const BenchOptions& o, const Config& config, const Model& model,
-                             const Batch& batch) {
+BenchResult measure_training(const BenchOptions& o, const Model& model, const Batch& batch) {
+  const Config& config = o.config;
   Optimizer optimizer(model.params, model.weights, optimizer_settings(config.optim, model.arch));
-  Ema ema{.average = {}, .decay = 0.9999};
-  for (const at::Tensor& w : model.weights) ema.average.push_back(w.detach().clone());
+  Ema ema{.average = {}, .decay = config.ema.decay};
+  if (ema.decay > 0)
+    for (const at::Tensor& w : model.weights) ema.average.push_back(w.detach().clone());
   const auto stepper = make_stepper(o.device, model, optimizer, ema, compute_type(o.precision),
-                                    {config.loss, o.batch, 0});
+                                    {config.loss, batch.rows, 0});
   return measure(o, [&](int i) {
     const double started = now_s();
     const StepResult s = stepper->step(batch, &batch, 1e-3, static_cast<uint64_t>(i));
@@ -115,22 +116,30 @@ BenchResult measure_training(const BenchOptions& o, const Config& config, const 
 
 }  // namespace
 
-BenchResult bench_step(const BenchOptions& o) {
+Config bench_config(const std::string& model, int64_t size, int64_t batch) {
   Config config;
-  config.model.name = o.model;
+  config.model.name = model;
+  config.train.image_size = size;
+  config.train.batch = batch;
   config.loss.label_smoothing = 0.1;
-  if (o.model.starts_with("vit")) {
+  config.ema.decay = 0.9999;
+  if (model.starts_with("vit")) {
     config.optim.name = "adamw";
     config.optim.clip_norm = 1;
   }
   resolve(config);
-  Model model = make_model(make_arch(config.model, default_classes(o.model), sides_of(o.size)));
+  return config;
+}
+
+BenchResult bench_step(const BenchOptions& o) {
+  const int64_t size = o.config.train.image_size, batch_size = o.config.train.batch;
+  Model model = make_model(make_arch(o.config.model, o.classes, sides_of(size)));
   init_weights(model, 0);
-  const Batch batch = made_up_batch(o.batch, o.size, model.arch.classes);
+  const Batch batch = made_up_batch(batch_size, size, model.arch.classes);
   BenchResult r = o.evaluation ? measure_evaluation(o, on_device(model, o.device), batch)
-                               : measure_training(o, config, model, batch);
-  r.images_per_s = 1e3 * static_cast<double>(o.batch) / r.step_ms;
-  r.tflops = (o.evaluation ? 2e-12 : 6e-12) * static_cast<double>(model.arch.macs(o.size, o.size)) *
+                               : measure_training(o, model, batch);
+  r.images_per_s = 1e3 * static_cast<double>(batch_size) / r.step_ms;
+  r.tflops = (o.evaluation ? 2e-12 : 6e-12) * static_cast<double>(model.arch.macs(size, size)) *
              r.images_per_s;
   r.has_parts = o.evaluation || o.device == at::kCPU;
   r.gemm_tflops = matrix_product_tflops(o.precision, o.device);

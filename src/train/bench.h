@@ -8,11 +8,14 @@
 #include <string>
 #include <vector>
 
+#include "config/config.h"
+
 namespace nfscale {
 
 struct BenchOptions {
-  std::string model = "nfnet_f0", precision = "f32";
-  int64_t size = 224, batch = 8;
+  Config config;         // resolved: model, size, batch, optimizer, average
+  int64_t classes = 10;  // unless the model says it
+  std::string precision = "f32";
   double seconds = 20;
   bool evaluation = false;
   at::Device device = at::kCPU;
@@ -28,6 +31,9 @@ struct BenchResult {
 };
 
 BenchResult bench_step(const BenchOptions& options);
+
+// What `bench step` measures of a model: its family's optimizer, with an average of the weights.
+Config bench_config(const std::string& model, int64_t size, int64_t batch);
 
 // TFLOP/s of the best of several products of square matrices, in "bf16" or "f32": of side 1024 on a
 // CPU, of side 8192 on a GPU, which smaller ones do not fill.

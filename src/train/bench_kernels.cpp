@@ -62,16 +62,13 @@ std::vector<Shape> convolutions(const Arch& arch, int64_t size) {
 }
 
 void bench_convolutions(const BenchOptions& o, KernelBench& bench) {
-  Config config;
-  config.model.name = o.model;
-  resolve(config);
-  const Arch arch = make_arch(config.model, default_classes(o.model));
+  const Arch arch = make_arch(o.config.model, o.classes);
   const at::TensorOptions type(compute_type(o.precision));
   const auto last = [&](const at::Tensor& t) {
     return t.to(type, false, false, at::MemoryFormat::ChannelsLast);
   };
-  for (const auto& [layer, side, times] : convolutions(arch, o.size)) {
-    const at::Tensor x = last(at::randn({o.batch, layer.in, side, side})),
+  for (const auto& [layer, side, times] : convolutions(arch, o.config.train.image_size)) {
+    const at::Tensor x = last(at::randn({o.config.train.batch, layer.in, side, side})),
                      w = at::randn({layer.out, layer.kernel, layer.kernel, layer.in / layer.groups})
                              .to(type),
                      bias = at::randn({layer.out});

@@ -60,6 +60,12 @@ std::string device_text(at::Device device) {
   return device.type() == at::kCUDA ? fmt::format("cuda:{}", device.index()) : "cpu";
 }
 
+std::string device_kind(at::Device device) {
+  if (device == at::kCPU) return processor_name();
+  const cuda::Devices found = cuda::find_devices();
+  return found.by_number.at(static_cast<size_t>(device.index())).name;
+}
+
 std::string auto_precision(at::Device device) {
   return device.type() == at::kCUDA ? "bf16" : cpu_precision();
 }

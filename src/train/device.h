@@ -16,6 +16,9 @@ at::Device open_device(const std::string& text);
 // As open_device takes it: "cpu", "cuda:0".
 std::string device_text(at::Device device);
 
+// Its maker's name: "Intel(R) Xeon(R) Processor", "NVIDIA H100 80GB HBM3".
+std::string device_kind(at::Device device);
+
 // What train.precision = "auto" means there: bf16 where the device multiplies it, else f32.
 std::string auto_precision(at::Device device);
 

@@ -119,6 +119,9 @@ TEST(Optimizer, APatternThatFitsNothingIsRefused) {
   EXPECT_THROW(
       Optimizer({{"a.bias", {4}, Layer::Kind::conv, 1}}, {w}, {.agc_exclude = {"*.skipinit_gain"}}),
       Error);
+  // Nor looked for where nothing is clipped: one base serves several families.
+  EXPECT_NO_THROW(Optimizer({{"a.bias", {4}, Layer::Kind::conv, 1}}, {w},
+                            {.agc = 0, .agc_exclude = {"*.skipinit_gain"}}));
 }
 
 TEST(Ema, WarmsUpWithTheStep) {

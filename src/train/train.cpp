@@ -14,12 +14,12 @@
 #include "model/init.h"
 #include "train/bench.h"
 #include "train/device.h"
+#include "train/device_times.h"
 #include "train/evaluate.h"
 #include "train/fork.h"
 #include "train/metrics.h"
 #include "train/run.h"
 #include "train/step.h"
-#include "train/step_times.h"
 #include "train/weights_file.h"
 
 namespace nfscale {
@@ -31,7 +31,7 @@ struct Progress {
   uint64_t step = 0, broken = 0;
   Certificate certificate;
   DamageCount damage;
-  StepTimes times;             // of undisturbed steps
+  DeviceTimes times;
   std::vector<double> losses;  // of the last steps, for result.json
   double wall_s = 0;           // in all starts together
 };
@@ -49,6 +49,7 @@ struct Run {
   Model model;
   Ema ema;
   Optimizer optimizer;
+  std::string device_kind;
   Progress progress;
   Metrics metrics;
   AppendLog ledger;
@@ -75,7 +76,7 @@ Json state_of(const Run& run) {
                        {"damage", Json::object({{"epoch", p.damage.epoch},
                                                 {"seen", p.damage.seen},
                                                 {"broken", p.damage.broken}})},
-                       {"step_times", p.times.to_json()},
+                       {"device_times", p.times.to_json()},
                        {"losses", Json(p.losses)},
                        {"wall_s", p.wall_s + now_s() - run.started}});
 }
@@ -125,7 +126,7 @@ void restore(Run& run, const FoundCheckpoint& found) {
   p.damage = {static_cast<uint64_t>(damage.at("epoch").as_int()),
               static_cast<uint64_t>(damage.at("seen").as_int()),
               static_cast<uint64_t>(damage.at("broken").as_int())};
-  p.times = StepTimes::from_json(s.at("step_times"));
+  p.times = DeviceTimes::from_json(s.at("device_times"));
   for (const Json& loss : s.at("losses").items()) p.losses.push_back(loss.as_double());
   p.wall_s = s.at("wall_s").as_double();
   say("{} {} at step {} of {}", run.directory.checkpoint ? "resuming from" : "a fork of",
@@ -148,17 +149,38 @@ void open_ledger(Run& run) {
 }
 
 // ---------------------------------------------------------------- reports
+// On a CPU a device is a core.
+int64_t devices_of(const Run& run) {
+  return run.options.device == at::kCPU ? run.options.threads : 1;
+}
+
+// On the devices of this start, seconds.
+double typical_step(const Run& run) {
+  for (const DeviceTime& t : run.progress.times.all())
+    if (t.kind == run.device_kind && t.devices == devices_of(run)) return t.times.median();
+  return 0;
+}
+
 Json compute_json(const Run& run, bool done) {
   const Progress& p = run.progress;
   const int64_t size = run.config.train.image_size, macs = run.model.arch.macs(size, size);
-  const double images = static_cast<double>(p.g), typical = p.times.median();
+  const double images = static_cast<double>(p.g), typical = typical_step(run);
   const double step_flops = 6.0 * static_cast<double>(macs * run.config.train.batch);
   // The machine's own rate, measured now: what others do on it slows both alike.
   Json mfu;
   if (done && typical > 0)
     mfu = step_flops / typical /
           (1e12 * matrix_product_tflops(run.directory.identity.precision, run.options.device));
-  const int devices = run.options.device == at::kCPU ? run.options.threads : 1;
+  Json by_device = Json::array();
+  for (const DeviceTime& t : p.times.all())
+    by_device.push(
+        Json::object({{"kind", t.kind},
+                      {"devices", t.devices},
+                      {"steps", t.times.count()},
+                      {"step_s", t.times.median()},
+                      {"device_seconds", t.device_seconds()},
+                      {"flops_per_device_s",
+                       step_flops / (t.times.median() * static_cast<double>(t.devices))}}));
   // What a fork shares with the other forks of its trunk, to be paid once.
   Json trunk;
   if (run.fork)
@@ -172,8 +194,9 @@ Json compute_json(const Run& run, bool done) {
       {{"flops", 6.0 * static_cast<double>(macs) * images},
        {"trunk", trunk},
        {"device", device_text(run.options.device)},
-       {"devices", devices},
-       {"device_hours", static_cast<double>(p.step) * typical * devices / 3600},
+       {"devices", devices_of(run)},
+       {"device_hours", p.times.device_seconds() / 3600},
+       {"by_device", by_device},
        {"step_s", typical},
        {"wall_s", p.wall_s + now_s() - run.started},
        {"mfu", mfu},
@@ -229,7 +252,7 @@ void report_broken(Run& run, const Batch& batch) {
 
 std::string progress_line(const Run& run, const StepResult& s, double lr) {
   const Progress& p = run.progress;
-  const double typical = p.times.median();
+  const double typical = typical_step(run);
   return fmt::format(
       "{}  step {}/{}  epoch {:.2f}  loss {:.4f}  top-1 {:.1f} %  lr {:.4g}  {:.0f} images/s  ETA "
       "{}",
@@ -367,7 +390,7 @@ void loop(Run& run) {
     if (p.losses.size() == kRecentLosses) p.losses.erase(p.losses.begin());
     p.losses.push_back(s.loss);
     const double step_s = now_s() - began;
-    p.times.add(step_s);
+    p.times.of(run.device_kind, devices_of(run)).add(step_s);
     if (due(run.config.log.every, run, run.logged_at))
       log_step(run, s, lr, step_s, loader.waited_s() - waited_before);
     live(progress_line(run, s, lr));
@@ -492,6 +515,7 @@ Run open(LoadedConfig& loaded, const TrainOptions& options) {
           .model = std::move(model),
           .ema = {.average = {}, .decay = config.ema.decay},
           .optimizer = std::move(optimizer),
+          .device_kind = device_kind(options.device),
           .progress = {.certificate = certificate, .damage = {}, .times = {}, .losses = {}},
           .metrics = {},
           .ledger = {}};

@@ -10,11 +10,6 @@ ROOT = pathlib.Path(tempfile.mkdtemp(prefix="nfscale-study-"))
 MEASURED = {"device_hours"}
 
 BASE = """
-[model]
-depth = [1, 1, 1, 1]
-stem = [4, 4, 4, 4]
-stem_stride = [1, 2, 1, 2]
-group_width = 8
 [data]
 train = "shapes:?count=256&size=16"
 heldout = "shapes:?count=64&size=16&split=heldout"
@@ -36,14 +31,28 @@ name = "tiny"
 base = "base.toml"
 seed = 1
 [grid]
-models = ["s", "m"]
+models = ["s", "m", "v"]
 epochs = [0.5, 1]
-[grid.set.s]
+[grid.set."[sm]"]
 model.name = "nfnet"
+model.depth = [1, 1, 1, 1]
+model.stem = [4, 4, 4, 4]
+model.stem_stride = [1, 2, 1, 2]
+model.group_width = 8
+[grid.set.s]
 model.width = [8, 8, 16, 16]
 [grid.set.m]
-model.name = "nfnet"
 model.width = [16, 16, 32, 32]
+[grid.set.v]
+model.name = "vit"
+model.patch = 4
+model.width = 16
+model.depth = 1
+model.mlp = 32
+model.heads = 2
+optim.name = "adamw"
+optim.lr = 1e-3
+optim.agc = 0
 [lr]
 start = 0.2
 max_trials = 3
@@ -86,7 +95,7 @@ class Runner(unittest.TestCase):
                 break
             time.sleep(1)
         self.assertEqual(cells(killed), cells(whole))
-        self.assertEqual(len(cells(whole)), 4)
+        self.assertEqual(len(cells(whole)), 6)
 
 
 if __name__ == "__main__":

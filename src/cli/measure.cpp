@@ -1,0 +1,37 @@
+#include "cli/measure.h"
+
+#include <ATen/Parallel.h>
+
+#include "base/log.h"
+#include "config/load.h"
+#include "train/bench.h"
+#include "train/device.h"
+
+namespace nfscale {
+
+double measure_step(const Config& config, int64_t classes, int threads) {
+  constexpr double kSeconds = 4;
+  at::set_num_threads(threads);
+  BenchOptions o;
+  o.config = config;
+  o.classes = classes;
+  o.seconds = kSeconds;
+  o.precision =
+      config.train.precision == "auto" ? auto_precision(o.device) : config.train.precision;
+  return 1e-3 * bench_step(o).step_ms * threads;
+}
+
+std::map<std::string, double> measure_models(const Grid& grid, int threads) {
+  std::map<std::string, double> seconds;
+  for (const auto& [model, config] : grid.configs) {
+    live(fmt::format("measuring a step of {} ({} of {})", model, seconds.size() + 1,
+                     grid.configs.size()));
+    Config resolved = config;
+    resolve(resolved);
+    seconds[model] = measure_step(resolved, grid.data.classes, threads);
+  }
+  end_live();
+  return seconds;
+}
+
+}  // namespace nfscale
