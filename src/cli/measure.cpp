@@ -8,8 +8,20 @@
 #include "train/device.h"
 
 namespace nfscale {
+namespace {
 
-double measure_step(const Config& config, int64_t classes, int threads) {
+std::shared_ptr<const Source> pictures_of(const Config& config) {
+  if (config.data.train.empty()) return nullptr;
+  try {
+    return open_source(config.data.train);
+  } catch (const Error& e) {
+    warn("{}; steps are measured without loading pictures", e.what());
+    return nullptr;
+  }
+}
+
+double measure(const Config& config, const std::shared_ptr<const Source>& pictures, int64_t classes,
+               int threads) {
   constexpr double kSeconds = 4;
   at::set_num_threads(threads);
   BenchOptions o;
@@ -18,17 +30,25 @@ double measure_step(const Config& config, int64_t classes, int threads) {
   o.seconds = kSeconds;
   o.precision =
       config.train.precision == "auto" ? auto_precision(o.device) : config.train.precision;
+  o.pictures = pictures;
   return 1e-3 * bench_step(o).step_ms * threads;
+}
+
+}  // namespace
+
+double measure_step(const Config& config, int64_t classes, int threads) {
+  return measure(config, pictures_of(config), classes, threads);
 }
 
 std::map<std::string, double> measure_models(const Grid& grid, int threads) {
   std::map<std::string, double> seconds;
+  const std::shared_ptr<const Source> pictures = pictures_of(grid.base);
   for (const auto& [model, config] : grid.configs) {
     live(fmt::format("measuring a step of {} ({} of {})", model, seconds.size() + 1,
                      grid.configs.size()));
     Config resolved = config;
     resolve(resolved);
-    seconds[model] = measure_step(resolved, grid.data.classes, threads);
+    seconds[model] = measure(resolved, pictures, grid.data.classes, threads);
   }
   end_live();
   return seconds;

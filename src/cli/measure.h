@@ -8,8 +8,9 @@
 
 namespace nfscale {
 
-// Device seconds (a device is a core here) of a training step of a resolved configuration on
-// made-up pictures, the median of some seconds.
+// Device seconds (a device is a core here) of a training step of a resolved configuration, the
+// median of some seconds; with the pictures of data.train where they can be read, else made-up
+// ones, with a warning.
 double measure_step(const Config& config, int64_t classes, int threads);
 
 // The same of each model of a study, targets included.

@@ -236,6 +236,18 @@ struct Loader::Ring {
   }
 };
 
+LoaderOptions training_options(const Config& config, int threads, uint64_t total_slots) {
+  LoaderOptions o;
+  o.seed = static_cast<uint64_t>(config.train.seed);
+  o.rows = config.train.batch;
+  o.size = config.train.image_size;
+  o.total_slots = total_slots;
+  o.threads =
+      config.data.threads ? static_cast<int>(config.data.threads) : std::max(1, threads / 2);
+  o.data = config.data;
+  return o;
+}
+
 Loader::Loader(std::shared_ptr<const Source> source, LoaderOptions options, uint64_t begin)
     : ring_(std::make_unique<Ring>(std::move(source), std::move(options), begin)) {
   Ring& ring = *ring_;

@@ -47,6 +47,9 @@ struct LoaderOptions {
   std::vector<int64_t> label_map;  // of match_classes(); empty keeps the source's labels
 };
 
+// Of a training run; `threads` are those of the whole process, of which pictures get half.
+LoaderOptions training_options(const Config& config, int threads, uint64_t total_slots);
+
 class Loader {
  public:
   // Starts the threads at slot `begin`. Exit::usage for a class without pictures in training.

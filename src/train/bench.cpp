@@ -7,6 +7,7 @@
 #include "base/process.h"
 #include "base/random.h"
 #include "config/load.h"
+#include "data/loader.h"
 #include "model/init.h"
 #include "train/cuda_step.h"
 #include "train/device.h"
@@ -106,9 +107,15 @@ BenchResult measure_training(const BenchOptions& o, const Model& model, const Ba
     for (const at::Tensor& w : model.weights) ema.average.push_back(w.detach().clone());
   const auto stepper = make_stepper(o.device, model, optimizer, ema, compute_type(o.precision),
                                     {config.loss, batch.rows, 0});
+  std::optional<Loader> loader;
+  if (o.pictures)
+    loader.emplace(o.pictures, training_options(config, at::get_num_threads(), uint64_t{1} << 48),
+                   0);
   return measure(o, [&](int i) {
     const double started = now_s();
-    const StepResult s = stepper->step(batch, &batch, 1e-3, static_cast<uint64_t>(i));
+    const Batch& next = loader ? loader->next() : batch;
+    const StepResult s =
+        stepper->step(next, loader ? loader->ready() : &batch, 1e-3, static_cast<uint64_t>(i));
     return Sample{1e3 * (now_s() - started), 1e3 * s.forward_s, 1e3 * s.backward_s,
                   1e3 * s.update_s};
   });

@@ -1,14 +1,16 @@
-// Speed on made-up pictures: of a training step (forward, loss, backward, clipping, SGD, EMA), or
+// Speed: of a training step (forward, loss, backward, clipping, SGD, EMA), or
 // of an evaluation of one batch.
 #pragma once
 
 #include <c10/core/Device.h>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "config/config.h"
+#include "data/source.h"
 
 namespace nfscale {
 
@@ -19,6 +21,8 @@ struct BenchOptions {
   double seconds = 20;
   bool evaluation = false;
   at::Device device = at::kCPU;
+  // Training pictures, loaded beside the step as a run does; null: made-up ones, loaded before.
+  std::shared_ptr<const Source> pictures = nullptr;
 };
 
 struct BenchResult {
