@@ -13,8 +13,8 @@ const std::vector<Accelerator>& accelerators() {
   return all;
 }
 
-double training_flops(int64_t macs, double images) {
-  return 6.0 * static_cast<double>(macs) * images;
+double training_flops(int64_t macs, double images, double ascent) {
+  return 6.0 * static_cast<double>(macs) * images * (1 + ascent);
 }
 
 double device_hours(double flops, const Accelerator& device, double utilisation) {

@@ -17,8 +17,9 @@ struct Accelerator {
 // TPU-v3 and v4 by the core, two of which are a chip; GPUs whole.
 const std::vector<Accelerator>& accelerators();
 
-// 6 multiply-adds of an image (2 FLOP, three times that of the forward pass) and all images.
-double training_flops(int64_t macs, double images);
+// 6 multiply-adds of an image (2 FLOP, three times that of the forward pass) and all images, and of
+// the rows of SAM's ascent once more: `ascent` of them for every image.
+double training_flops(int64_t macs, double images, double ascent = 0);
 
 // Hours of one device at a share of its peak.
 double device_hours(double flops, const Accelerator& device, double utilisation);

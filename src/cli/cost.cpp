@@ -1,4 +1,5 @@
 // cost: what a run or a study takes on devices that are not here, and on this one.
+#include <algorithm>
 #include <cmath>
 
 #include "arch/cost.h"
@@ -7,6 +8,7 @@
 #include "cli/command.h"
 #include "cli/measure.h"
 #include "config/load.h"
+#include "config/sam.h"
 #include "study/plan.h"
 
 namespace nfscale {
@@ -107,7 +109,8 @@ Cost cost_of_run(const Args& args) {
   cost.params = arch.param_count();
   cost.macs = arch.macs(c.train.image_size, c.train.image_size);
   cost.memory_bytes = arch.training_bytes(c.train.batch, c.train.image_size);
-  cost.flops = training_flops(cost.macs, static_cast<double>(cost.images));
+  cost.flops = training_flops(cost.macs, static_cast<double>(cost.images),
+                              ascent_share(c.optim, c.train.batch));
   const double seconds = args.has("--measure") ? measure_step(c, arch.classes, args.threads()) : 0;
   add_hours(cost, utilisation_of(args), seconds > 0 ? &seconds : nullptr);
   return cost;
@@ -123,11 +126,18 @@ std::vector<Cost> costs_of_study(const Args& args) {
          "{}: data.examples: needed to turn epochs into images; or `nfscale study plan {}` counts "
          "them",
          study.base.string(), study.file.string());
-  if (!data)
-    data = StudyData{
-        .examples = static_cast<uint64_t>(base.data.examples),
-        .heldout_examples = 1,
-        .classes = base.model.classes ? base.model.classes : default_classes(study.models.at(0))};
+  if (!data) {
+    const std::vector<std::string> known = model_names();
+    const std::string& first = study.models.at(0);
+    if (!base.model.classes && std::find(known.begin(), known.end(), first) == known.end())
+      fail(Exit::usage,
+           "{}: model.classes: needed where {} is a name of your own; or `nfscale study plan {}` "
+           "counts them",
+           study.base.string(), first, study.file.string());
+    data = StudyData{.examples = static_cast<uint64_t>(base.data.examples),
+                     .heldout_examples = 1,
+                     .classes = base.model.classes ? base.model.classes : default_classes(first)};
+  }
   const Grid grid = make_grid(study, *data);
   const auto threads = static_cast<int>(std::max<int64_t>(1, args.threads() / study.slots));
   std::map<std::string, double> seconds;
@@ -206,6 +216,13 @@ void run_study_cost(const Args& args) {
 void run_cost(const Args& args) {
   const int kinds = args.has("--config") + args.has("--study") + args.has("--paper");
   if (kinds != 1) fail(Exit::usage, "cost: one of --config F, --study F and --paper is needed");
+  const auto only_with = [&](const char* option, const char* with) {
+    if (args.has(option) && !args.has(with)) fail(Exit::usage, "{}: only with {}", option, with);
+  };
+  only_with("--set", "--config");
+  only_with("--out", "--study");
+  if (args.has("--measure") && args.has("--paper"))
+    fail(Exit::usage, "--measure: not with --paper");
   if (args.has("--paper")) return run_paper(args);
   if (args.has("--study")) return run_study_cost(args);
   const Cost c = cost_of_run(args);

@@ -26,7 +26,8 @@ double measure(const Config& config, const std::shared_ptr<const Source>& pictur
   at::set_num_threads(threads);
   BenchOptions o;
   o.config = config;
-  o.classes = classes;
+  o.classes =
+      pictures ? std::max(classes, static_cast<int64_t>(pictures->classes().size())) : classes;
   o.seconds = kSeconds;
   o.precision =
       config.train.precision == "auto" ? auto_precision(o.device) : config.train.precision;

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <ctime>
 #include <set>
 #include <thread>
@@ -65,13 +64,7 @@ Plan plan_of(const Study& study, const Grid& grid, const Args& args) {
   ResultCache cache;
   StudyView view = look(study, grid, read_store(study.out / "store").state, {}, cache);
   const int threads = threads_per_slot(study, args);
-  if (args.has("--measure")) {
-    const std::map<std::string, double> seconds = measure_models(grid, threads);
-    for (size_t c = 0; c < grid.cells.size(); ++c)
-      if (std::isnan(view.hours[c]))
-        view.hours[c] =
-            seconds.at(grid.cells[c].model) * static_cast<double>(grid.cells[c].steps) / 3600;
-  }
+  if (args.has("--measure")) view.measured_steps = measure_models(grid, threads);
   const double devices = static_cast<double>(study.slots * threads);
   return make_plan(study, grid, view, devices);
 }

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/process.h"
 #include "base/text.h"
+#include "base/toml.h"
 #include "cli/command.h"
 #include "config/load.h"
 #include "train/bench.h"
@@ -89,6 +90,13 @@ BenchOptions bench_options(const Args& args) {
   o.config = bench_config(model, args.integer("--size", default_size(model), 1, 65500),
                           args.integer("--batch", 8, 1, 1 << 20));
   o.classes = default_classes(model);
+  for (const std::string& setting : args.all("--set")) {
+    const size_t at = setting.find('=');
+    if (at == std::string::npos)
+      fail(Exit::usage, "--set {}: expected KEY=VALUE", printable(setting));
+    set_key(o.config, setting.substr(0, at), parse_toml_value(setting.substr(at + 1)), "--set");
+  }
+  resolve(o.config);
   o.device = open_device(args.text("--device", "cpu"));
   o.precision = args.text("--precision", auto_precision(o.device));
   if (o.precision != "bf16" && o.precision != "f32")
@@ -202,7 +210,8 @@ std::vector<Command> tool_commands() {
         {"--precision", "P", "bf16 or f32", Times::maybe},
         {"--mode", "M", "train, or eval: the forward pass alone", Times::maybe},
         {"--device", "D", "cpu, cuda, or cuda:N: a GPU by its number", Times::maybe},
-        {"--seconds", "S", "how long to measure", Times::maybe}},
+        {"--seconds", "S", "how long to measure", Times::maybe},
+        {"--set", "K=V", "a key of the configuration that is measured", Times::any}},
        run_bench_step},
       {"bench kernels",
        "speed of the single kernels, beside the machine's own rates",

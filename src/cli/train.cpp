@@ -18,7 +18,7 @@ at::Device device_of(const Args& args) {
   return open_device(args.text("--device", "cpu"));
 }
 
-void run_pretrain(const Args& args) {
+void run_training(const Args& args, bool finetune) {
   const at::Device device = device_of(args);
   if (args.has("--init") && args.has("--fork"))
     fail(Exit::usage, "--fork: goes on with the weights of its trunk; leave out --init");
@@ -28,16 +28,19 @@ void run_pretrain(const Args& args) {
     fail(Exit::usage, "--resume: expected auto or never, found {}", resume);
   train(load_config(args.path("--config"), args.all("--set")), {.out = *args.path("--out"),
                                                                 .init = args.path("--init"),
+                                                                .finetune = finetune,
                                                                 .fork = args.text("--fork"),
                                                                 .resume = resume,
                                                                 .threads = args.threads(),
                                                                 .device = device});
 }
 
+void run_pretrain(const Args& args) {
+  run_training(args, false);
+}
+
 void run_finetune(const Args& args) {
-  // A file that cannot be read is a better answer than what is missing here.
-  if (args.has("--init")) load_trained(*args.path("--init"));
-  not_supported("finetune");
+  run_training(args, true);
 }
 
 std::string check_ema(const Args& args) {
@@ -49,6 +52,42 @@ std::string check_ema(const Args& args) {
 
 void set_threads(const Args& args) {
   at::set_num_threads(args.threads());
+}
+
+void add_classes(const Evaluation& e, const std::vector<std::string>& names, Json& document) {
+  Json classes = Json::array(), confused = Json::array();
+  const auto name = [&](int64_t c) { return printable(names.at(static_cast<size_t>(c))); };
+  for (size_t c = 0; c < e.classes.size(); ++c)
+    classes.push(Json::object({{"class", name(static_cast<int64_t>(c))},
+                               {"examples", e.classes[c].examples},
+                               {"right", e.classes[c].right},
+                               {"loss", e.classes[c].loss}}));
+  for (const Evaluation::Confusion& c : e.confused)
+    confused.push(Json::object(
+        {{"label", name(c.label)}, {"predicted", name(c.predicted)}, {"count", c.count}}));
+  document.set("classes", classes).set("confused", confused);
+}
+
+// The classes that are known worst, and what is taken for what most often.
+std::string classes_text(const Evaluation& e, const std::vector<std::string>& names) {
+  constexpr size_t kShown = 5;
+  const auto name = [&](size_t c) { return printable(names.at(c)); };
+  std::vector<std::pair<double, size_t>> order;
+  for (size_t c = 0; c < e.classes.size(); ++c)
+    if (e.classes[c].examples > 0)
+      order.emplace_back(
+          static_cast<double>(e.classes[c].right) / static_cast<double>(e.classes[c].examples), c);
+  std::stable_sort(order.begin(), order.end());
+  std::vector<std::string> worst, confused;
+  for (const auto& [right, c] : order)
+    if (right < 1 && worst.size() < kShown)
+      worst.push_back(fmt::format("{} {:.0f} %", name(c), 100 * right));
+  for (const Evaluation::Confusion& c : e.confused)
+    if (confused.size() < kShown)
+      confused.push_back(fmt::format("{} for {} ({})", name(static_cast<size_t>(c.predicted)),
+                                     name(static_cast<size_t>(c.label)), c.count));
+  return (worst.empty() ? "" : "lowest accuracy: " + join(worst, ", ") + "\n") +
+         (confused.empty() ? "" : "most often taken: " + join(confused, ", ") + "\n");
 }
 
 void run_eval(const Args& args) {
@@ -82,12 +121,15 @@ void run_eval(const Args& args) {
   if (args.has("--predictions")) write_file(*args.path("--predictions"), csv_text(predictions));
   Json document = e.json();
   document.set("broken", e.broken).set("image_size", size).set("ema", trained.ema);
+  add_classes(e, options.class_names, document);
   print_result(
       args, document,
-      fmt::format("loss {:.4f}  top-1 {:.2f} %  top-5 {:.2f} %  of {} examples at {} px{}{}\n",
-                  e.loss, 100 * e.top1, 100 * e.top5, e.examples, size,
-                  e.broken ? fmt::format(", {} broken", e.broken) : "",
-                  trained.ema ? ", EMA" : ""));
+      fmt::format(
+          "loss {:.4f} +- {:.2g}  top-1 {:.2f} %  top-5 {:.2f} %  calibration error {:.2f} %"
+          "  of {} examples at {} px{}{}\n{}",
+          e.loss, e.loss_se, 100 * e.top1, 100 * e.top5, 100 * e.ece, e.examples, size,
+          e.broken ? fmt::format(", {} broken", e.broken) : "", trained.ema ? ", EMA" : "",
+          classes_text(e, options.class_names)));
 }
 
 void run_predict(const Args& args) {
@@ -157,12 +199,12 @@ std::vector<Command> train_commands() {
         device},
        run_pretrain},
       {"finetune",
-       "trains on from the weights of another run",
+       "trains a model with a new classifier on from what another run, or timm, learned",
        "nfscale finetune --config configs/finetune.toml --init runs/first --out runs/second",
        {config,
         set,
         out,
-        {"--init", "CKPT", "weights to start from", Times::once},
+        {"--init", "CKPT", "a run, a checkpoint, or a file of timm", Times::once},
         resume,
         nproc,
         device},

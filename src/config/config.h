@@ -209,8 +209,9 @@ void visit(V&& v, C& c) {
     "pixels of padding of crop = \"pad\"; unset is an eighth of the size");
   v("data.augment.randaugment", c.data.augment.randaugment, at_least(0),
     "[layers, magnitude] of RandAugment; [] is off");
-  v("data.augment.mixup", c.data.augment.mixup, at_least(0), "alpha of MixUp; 0 is off");
-  v("data.augment.cutmix", c.data.augment.cutmix, at_least(0), "alpha of CutMix; 0 is off");
+  v("data.augment.mixup", c.data.augment.mixup, between(0, 1), "alpha of MixUp; 0 is off");
+  v("data.augment.cutmix", c.data.augment.cutmix, between(0, 1),
+    "alpha of CutMix, 1 as in the paper; 0 is off. Where both are on a coin chooses");
   v("data.augment.repeat", c.data.augment.repeat, between(1, 65535),
     "copies of each picture in a batch (repeated augmentation); must divide the batch");
 

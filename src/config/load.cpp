@@ -198,10 +198,6 @@ void resolve(Config& c) {
   const auto unbuilt = [](bool used, const char* what) {
     if (used) not_supported(what);
   };
-  unbuilt(c.optim.sam_rho > 0, "optim.sam_rho");
-  unbuilt(!c.data.augment.randaugment.empty(), "data.augment.randaugment");
-  unbuilt(c.data.augment.mixup > 0, "data.augment.mixup");
-  unbuilt(c.data.augment.cutmix > 0, "data.augment.cutmix");
   unbuilt(c.checkpoint.keep_best, "checkpoint.keep_best");
   unbuilt(c.data.scaled_decode, "data.scaled_decode = true");
   unbuilt(!c.data.mixture.empty(), "data.mixture");
@@ -209,6 +205,10 @@ void resolve(Config& c) {
   unbuilt(c.data.ledger == "full", "data.ledger = \"full\"");
   unbuilt(c.train.on_divergence == "rollback", "train.on_divergence = \"rollback\"");
 
+  if (const auto& r = c.data.augment.randaugment;
+      !r.empty() && (r.size() != 2 || r[0] > 16 || r[1] > 30))
+    fail(Exit::usage,
+         "data.augment.randaugment: expected [layers, magnitude] of at most 16 and 30, or []");
   if (c.train.batch % c.data.augment.repeat != 0)
     fail(Exit::usage, "data.augment.repeat: {} copies do not divide train.batch = {}",
          c.data.augment.repeat, c.train.batch);

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "base/text.h"
+#include "data/randaugment.h"
 #include "data/resize.h"
 
 namespace nfscale {
@@ -28,20 +29,27 @@ double part_of(std::string_view rule) {
   return p > 0 && p <= 1 ? p : 0;
 }
 
-void mirror(float* row, int64_t size) {
+template <class T>
+void mirror(T* row, int64_t size) {
   for (int64_t y = 0; y < size; ++y)
     for (int64_t x = 0; x < size / 2; ++x)
       std::swap_ranges(row + 3 * (y * size + x), row + 3 * (y * size + x) + 3,
                        row + 3 * (y * size + size - 1 - x));
 }
 
-// The window of the padded picture; the padding is the mean colour, that is 0 once normalised.
-void padded_window(const Picture& picture, const DataConfig& data, const Normalisation& normalise,
-                   uint64_t seed, const Slot& slot, int64_t size, float* row) {
+// Where the window of a padded picture lies, from the picture's corner.
+std::pair<int64_t, int64_t> pad_offset(const DataConfig& data, uint64_t seed, const Slot& slot,
+                                       int64_t size) {
   const int64_t pad = data.augment.pad.value_or(size / 8);
   const Words w = words_for(seed, Op::crop, slot, 0);
   const auto places = static_cast<uint32_t>(2 * pad + 1);
-  const int64_t left = below(w[0], places) - pad, top = below(w[1], places) - pad;
+  return {below(w[0], places) - pad, below(w[1], places) - pad};
+}
+
+// The window of the padded picture; the padding is the mean colour, that is 0 once normalised.
+void padded_window(const Picture& picture, const DataConfig& data, const Normalisation& normalise,
+                   uint64_t seed, const Slot& slot, int64_t size, float* row) {
+  const auto [left, top] = pad_offset(data, seed, slot, size);
   std::vector<float> all(static_cast<size_t>(size * size * 3));
   normalise.apply(picture, all.data());
   std::fill_n(row, size * size * 3, 0.0f);
@@ -64,6 +72,10 @@ void Normalisation::apply(const Picture& picture, float* row) const {
   const uint8_t* from = picture.rgb.data();
   for (int64_t i = 0; i < picture.width * picture.height; ++i, from += 3, row += 3)
     for (size_t k = 0; k < 3; ++k) row[k] = (static_cast<float>(from[k]) - mean[k]) * scale[k];
+}
+
+void Normalisation::apply(const std::vector<float>& values, float* row) const {
+  for (size_t i = 0; i < values.size(); ++i) row[i] = (values[i] - mean[i % 3]) * scale[i % 3];
 }
 
 CropBox inception_box(int64_t width, int64_t height, uint64_t seed, const Slot& slot) {
@@ -114,8 +126,64 @@ Picture evaluation_crop(const Picture& picture, const std::string& rule, int64_t
                          : center(picture, longer, side, size);
 }
 
+namespace {
+
+bool is_mirrored(const DataConfig& data, uint64_t seed, const Slot& slot) {
+  return data.augment.flip && coin(words_for(seed, Op::flip, slot, 0)[0]);
+}
+
+// Before anything is normalised; padding is the mean colour, rounded.
+Picture cut(const Picture& picture, const DataConfig& data, uint64_t seed, const Slot& slot,
+            int64_t size) {
+  if (data.augment.crop == "inception")
+    return resize(picture, inception_box(picture.width, picture.height, seed, slot).box, size,
+                  size);
+  Picture part = evaluation_crop(picture, data.eval_crop, size);
+  if (data.augment.crop != "pad") return part;
+  Picture window(size, size);
+  const auto [left, top] = pad_offset(data, seed, slot, size);
+  for (int64_t y = 0; y < size; ++y)
+    for (int64_t x = 0; x < size; ++x) {
+      const int64_t sx = x + left, sy = y + top;
+      const bool inside = sx >= 0 && sx < size && sy >= 0 && sy < size;
+      for (int64_t c = 0; c < 3; ++c)
+        window.rgb[static_cast<size_t>(3 * (y * size + x) + c)] =
+            inside ? part.rgb[static_cast<size_t>(3 * (sy * size + sx) + c)]
+                   : static_cast<uint8_t>(255 * data.mean[static_cast<size_t>(c)] + 0.5);
+    }
+  return window;
+}
+
+Picture cut_and_mirrored(const Picture& picture, const DataConfig& data, uint64_t seed,
+                         const Slot& slot, int64_t size) {
+  Picture part = cut(picture, data, seed, slot, size);
+  if (is_mirrored(data, seed, slot)) mirror(part.rgb.data(), size);
+  return part;
+}
+
+void randaugment(Picture& picture, const DataConfig& data, uint64_t seed, const Slot& slot) {
+  const std::vector<int64_t>& setting = data.augment.randaugment;
+  for (uint32_t layer = 0; !setting.empty() && layer < static_cast<uint32_t>(setting[0]); ++layer)
+    augment(picture,
+            draw_augmentation(seed, slot, layer, static_cast<double>(setting[1]), picture));
+}
+
+void paste(const Picture& from, const Box& box, Picture& to) {
+  for (int64_t y = box.y; y < box.y + box.height; ++y) {
+    const int64_t at = 3 * (y * to.width + box.x);
+    std::copy_n(from.rgb.begin() + at, 3 * box.width, to.rgb.begin() + at);
+  }
+}
+
+}  // namespace
+
 void training_row(const Picture& picture, const DataConfig& data, const Normalisation& normalise,
                   uint64_t seed, const Slot& slot, int64_t size, float* row) {
+  if (!data.augment.randaugment.empty()) {
+    Picture part = cut_and_mirrored(picture, data, seed, slot, size);
+    randaugment(part, data, seed, slot);
+    return normalise.apply(part, row);
+  }
   if (data.augment.crop == "inception") {
     const Box box = inception_box(picture.width, picture.height, seed, slot).box;
     normalise.apply(resize(picture, box, size, size), row);
@@ -126,7 +194,27 @@ void training_row(const Picture& picture, const DataConfig& data, const Normalis
     else
       normalise.apply(part, row);
   }
-  if (data.augment.flip && coin(words_for(seed, Op::flip, slot, 0)[0])) mirror(row, size);
+  if (is_mirrored(data, seed, slot)) mirror(row, size);
+}
+
+void mixed_row(const Picture& picture, const Slot& slot, const Picture& partner,
+               const Slot& partner_slot, const Mix& mix, const DataConfig& data,
+               const Normalisation& normalise, uint64_t seed, int64_t size, float* row) {
+  Picture own = cut_and_mirrored(picture, data, seed, slot, size);
+  const Picture other = cut_and_mirrored(partner, data, seed, partner_slot, size);
+  if (mix.paste) {
+    paste(other, mix.box, own);
+  } else {
+    const auto share = static_cast<float>(mix.share);
+    std::vector<float> values(own.rgb.size());
+    for (size_t i = 0; i < values.size(); ++i)
+      values[i] =
+          share * static_cast<float>(own.rgb[i]) + (1 - share) * static_cast<float>(other.rgb[i]);
+    if (data.augment.randaugment.empty()) return normalise.apply(values, row);
+    for (size_t i = 0; i < values.size(); ++i) own.rgb[i] = static_cast<uint8_t>(values[i]);
+  }
+  randaugment(own, data, seed, slot);
+  normalise.apply(own, row);
 }
 
 }  // namespace nfscale

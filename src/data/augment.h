@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "config/config.h"
+#include "data/mix.h"
 #include "data/order.h"
 #include "data/picture.h"
 
@@ -19,6 +20,7 @@ struct Normalisation {
   float mean[3] = {}, scale[3] = {};
   explicit Normalisation(const DataConfig& data);
   void apply(const Picture& picture, float* row) const;
+  void apply(const std::vector<float>& values, float* row) const;  // of 0 to 255
 };
 
 struct CropBox {
@@ -37,5 +39,10 @@ void check_eval_crop(const std::string& rule);
 
 void training_row(const Picture& picture, const DataConfig& data, const Normalisation& normalise,
                   uint64_t seed, const Slot& slot, int64_t size, float* row);
+// The same of two pictures, each cut and mirrored as its own slot says, then mixed, and only then
+// through RandAugment, as NFNets have it.
+void mixed_row(const Picture& picture, const Slot& slot, const Picture& partner,
+               const Slot& partner_slot, const Mix& mix, const DataConfig& data,
+               const Normalisation& normalise, uint64_t seed, int64_t size, float* row);
 
 }  // namespace nfscale

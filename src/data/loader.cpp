@@ -1,6 +1,7 @@
 #include "data/loader.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
@@ -8,6 +9,7 @@
 
 #include "data/augment.h"
 #include "data/decode.h"
+#include "data/mix.h"
 
 namespace nfscale {
 namespace {
@@ -64,10 +66,16 @@ struct Loader::Ring {
       p.batch.pixels.resize(static_cast<size_t>(rows * row));
       p.batch.labels.resize(static_cast<size_t>(rows));
       p.batch.weights.resize(static_cast<size_t>(rows));
+      if (mixing()) {
+        p.batch.partners.resize(static_cast<size_t>(rows));
+        p.batch.shares.resize(static_cast<size_t>(rows));
+      }
       p.batch.rows = rows;
       p.batch.size = options.size;
     }
   }
+
+  bool mixing() const { return options.training && mixes(options.data.augment); }
 
   Place& place(uint64_t batch) { return places[batch % places.size()]; }
 
@@ -92,6 +100,8 @@ struct Loader::Ring {
     b.broken.clear();
     std::fill(b.labels.begin() + b.count, b.labels.end(), 0);
     std::fill(b.weights.begin() + b.count, b.weights.end(), 0.0f);
+    std::fill(b.partners.begin(), b.partners.end(), 0);
+    std::fill(b.shares.begin(), b.shares.end(), 1.0f);
     std::fill(b.pixels.begin() + b.count * options.size * options.size * 3, b.pixels.end(), 0.0f);
     next_row = 0;
     ++started;
@@ -123,22 +133,35 @@ struct Loader::Ring {
       }
       Place& p = place(started - 1);
       const int64_t repeat = options.training ? options.data.augment.repeat : 1;
-      const int64_t end = std::min(p.batch.count, next_row + std::max<int64_t>(repeat, 1));
+      // Both pictures of a pair are decoded by one thread.
+      const int64_t some = std::max<int64_t>(repeat, 1) * (mixing() ? 2 : 1);
+      const int64_t end = std::min(p.batch.count, next_row + some);
       const Work work = {&p, next_row, end};
       next_row = end;
       return work;
     }
   }
 
-  // Which example was decoded last, by this thread.
-  struct Last {
+  // An example that this thread has decoded.
+  struct Loaded {
     std::optional<uint64_t> number;
     Example example;
     Decoded decoded;
   };
+  // The last two: those of a pair.
+  struct Last {
+    std::array<Loaded, 2> pair;
+    size_t newest = 0;
+  };
 
-  void load(uint64_t number, Last& last) const {
-    if (last.number == number) return;
+  const Loaded& load(uint64_t number, Last& both) const {
+    for (const size_t i : {both.newest, 1 - both.newest})
+      if (both.pair[i].number == number) {
+        both.newest = i;
+        return both.pair[i];
+      }
+    both.newest = 1 - both.newest;
+    Loaded& last = both.pair[both.newest];
     last.number.reset();
     last.example = source->read(number);
     if (last.example.picture) {
@@ -148,6 +171,12 @@ struct Loader::Ring {
       last.decoded = decode(last.example.bytes, DecodeOptions(options.data));
     }
     last.number = number;
+    return last;
+  }
+
+  int64_t label_of(const Example& example) const {
+    return options.label_map.empty() ? example.label
+                                     : options.label_map.at(static_cast<size_t>(example.label));
   }
 
   // Fills one row; returns why its picture is broken, or nothing.
@@ -157,24 +186,42 @@ struct Loader::Ring {
     const auto at = static_cast<size_t>(r);
     const int64_t values = options.size * options.size * 3;
     float* row = batch.pixels.data() + r * values;
-    load(s.example, last);
-    batch.slots[at] = s;
-    const int64_t label = last.example.label;
-    batch.labels[at] =
-        options.label_map.empty() ? label : options.label_map.at(static_cast<size_t>(label));
-    if (!last.decoded.broken.empty()) {
+    const auto leave_out = [&] {
       batch.weights[at] = 0;
       std::fill_n(row, values, 0.0f);
-      return Broken{last.example.key, last.example.file, last.decoded.broken, last.example.offset,
+    };
+    const Loaded& own = load(s.example, last);
+    batch.slots[at] = s;
+    batch.labels[at] = label_of(own.example);
+    if (!own.decoded.broken.empty()) {
+      leave_out();
+      return Broken{own.example.key, own.example.file, own.decoded.broken, own.example.offset,
                     slot};
     }
     batch.weights[at] = 1;
-    if (options.training)
-      training_row(last.decoded.picture, options.data, normalise, options.seed, s, options.size,
-                   row);
-    else
-      normalise.apply(evaluation_crop(last.decoded.picture, options.data.eval_crop, options.size),
+    if (!options.training) {
+      normalise.apply(evaluation_crop(own.decoded.picture, options.data.eval_crop, options.size),
                       row);
+      return std::nullopt;
+    }
+    const auto repeat = static_cast<uint32_t>(options.data.augment.repeat);
+    const auto pair = mixing() ? partner_of(slot, source->size(), repeat) : std::nullopt;
+    if (!pair) {
+      training_row(own.decoded.picture, options.data, normalise, options.seed, s, options.size,
+                   row);
+      return std::nullopt;
+    }
+    const Slot other_slot = order.at(*pair);
+    const Loaded& other = load(other_slot.example, last);
+    if (!other.decoded.broken.empty()) {
+      leave_out();
+      return std::nullopt;  // counted at its own slot
+    }
+    const Mix mix = draw_mix(options.data.augment, options.seed, s, options.size);
+    mixed_row(own.decoded.picture, s, other.decoded.picture, other_slot, mix, options.data,
+              normalise, options.seed, options.size, row);
+    batch.partners[at] = label_of(other.example);
+    batch.shares[at] = static_cast<float>(mix.share);
     return std::nullopt;
   }
 
@@ -285,8 +332,12 @@ void DamageCount::add(uint64_t of_epoch, uint64_t more_seen, uint64_t more_broke
 }
 
 void DamageCount::add(const Batch& batch, double max_damage) {
-  for (size_t i = 0; i < batch.slots.size(); ++i)
-    add(batch.slots[i].epoch, 1, batch.weights[i] == 0, max_damage);
+  auto next = batch.broken.begin();
+  for (size_t i = 0; i < batch.slots.size(); ++i) {
+    const bool is = next != batch.broken.end() && next->slot == batch.begin + i;
+    add(batch.slots[i].epoch, 1, is, max_damage);
+    next += is;
+  }
 }
 
 EvalPicture eval_picture(std::string_view bytes, const DataConfig& data, int64_t size) {

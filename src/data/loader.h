@@ -30,6 +30,9 @@ struct Batch {
   std::vector<float> pixels;  // rows * size * size * 3, channel last, normalised; broken: 0
   std::vector<int64_t> labels;
   std::vector<float> weights;  // 1, or 0 for broken pictures and fillers
+  // Where pictures are mixed: the label of the partner, and the part of the own one; else empty.
+  std::vector<int64_t> partners;
+  std::vector<float> shares;
   std::vector<Slot> slots;     // count of them
   std::vector<Broken> broken;  // in the order of their slots
 };
@@ -52,7 +55,7 @@ LoaderOptions training_options(const Config& config, int threads, uint64_t total
 
 class Loader {
  public:
-  // Starts the threads at slot `begin`. Exit::usage for a class without pictures in training.
+  // Starts the threads at slot `begin`. Exit::usage as require_training_set's in training.
   Loader(std::shared_ptr<const Source> source, LoaderOptions options, uint64_t begin);
   ~Loader();
   Loader(const Loader&) = delete;

@@ -117,6 +117,8 @@ std::shared_ptr<const Source> open_one(const std::string& text, const Report& re
   std::shared_ptr<Source> source;
   if (spec.scheme == "shapes")
     source = open_shapes(spec);
+  else if (spec.scheme == "fractal")
+    source = open_fractal(spec);
   else if (spec.scheme == "cifar")
     source = open_cifar(spec, report);
   else {

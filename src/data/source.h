@@ -5,6 +5,7 @@
 //   folder:  DIR/CLASS/**/picture
 //   cifar:   the binary files of CIFAR-10 and CIFAR-100; ?split=train|test
 //   shapes:  drawn pictures, see shapes.h
+//   fractal: attractors of random maps, see fractal.h
 // Any source takes ?block= and ?window= (order.h), and one without splits of its own takes
 // ?split=train|heldout&share=0.05, which divides it by a hash of the key.
 #pragma once

@@ -11,19 +11,18 @@
 namespace nfscale {
 namespace {
 
-const std::vector<std::string> kSchemes = {"wds", "folder", "cifar", "shapes"};
+const std::vector<std::string> kSchemes = {"wds", "folder", "cifar", "shapes", "fractal"};
 
 }  // namespace
 
 Spec::Spec(const std::string& text) : whole(text) {
   const size_t colon = text.find(':');
   scheme = text.substr(0, colon);
-  if (scheme == "fractal" || scheme == "https" || scheme == "http" || scheme == "s3")
-    not_supported(scheme + ":");
+  if (scheme == "https" || scheme == "http" || scheme == "s3") not_supported(scheme + ":");
   if (colon == std::string::npos ||
       std::find(kSchemes.begin(), kSchemes.end(), scheme) == kSchemes.end())
     fail(Exit::usage,
-         "{}: expected a source like wds:PATH, folder:DIR, cifar:DIR or shapes:, {} is "
+         "{}: expected a source like wds:PATH, folder:DIR, cifar:DIR, shapes: or fractal:, {} is "
          "not a scheme (nearest: {}:)",
          printable(text), printable(scheme), nearest(scheme, kSchemes));
   path = text.substr(colon + 1);

@@ -37,6 +37,7 @@ class Spec {
 using Report = std::function<void(Problem)>;
 
 std::shared_ptr<Source> open_shapes(Spec& spec);
+std::shared_ptr<Source> open_fractal(Spec& spec);
 std::shared_ptr<Source> open_wds(Spec& spec, const Report& report);
 std::shared_ptr<Source> open_folder(Spec& spec, const Report& report);
 std::shared_ptr<Source> open_cifar(Spec& spec, const Report& report);

@@ -18,10 +18,13 @@ using Lanes = hn::CappedTag<float, 16>;
 // e^x for x <= 0, as exactly as the type of the probabilities can hold.
 template <class T, class D>
 HWY_INLINE hn::Vec<D> exponential(D d, hn::Vec<D> x) {
+  // Not a number stays one: a model that diverges must not look well.
+  hn::Vec<D> e;
   if constexpr (std::is_same_v<T, Bf16>)
-    return power_of_two(d, hn::Max(hn::Mul(x, hn::Set(d, 1.44269504f)), hn::Set(d, -126.0f)));
+    e = power_of_two(d, hn::Max(hn::Mul(x, hn::Set(d, 1.44269504f)), hn::Set(d, -126.0f)));
   else
-    return hn::Exp(d, hn::Max(x, hn::Set(d, -87.0f)));
+    e = hn::Exp(d, hn::Max(x, hn::Set(d, -87.0f)));
+  return hn::IfThenElse(hn::IsNaN(x), x, e);
 }
 
 template <class T>

@@ -270,6 +270,19 @@ const float* dense_gradient_rows(const DenseGradient& g, int64_t first, int64_t 
   return out;
 }
 
+std::vector<double> dense_row_squares(const DenseGradient& g) {
+  constexpr int64_t kNumbers = 32768;  // at a time: they stay in the cache
+  const int64_t n = g.x.size(1), step = std::max<int64_t>(1, kNumbers / n);
+  std::vector<double> squares;
+  for (int64_t first = 0; first < g.d_y.size(0); first += step) {
+    const int64_t count = std::min(step, g.d_y.size(0) - first);
+    const float* values = dense_gradient_rows(g, first, count);
+    for (int64_t r = 0; r < count; ++r)
+      squares.push_back(rows<float>().squares(values + r * n, 0, n));
+  }
+  return squares;
+}
+
 std::vector<at::Tensor> gradients(const Weights& weights, const Filters& filters) {
   std::vector<at::Tensor> all;
   for (const at::Tensor& w : weights) {
@@ -279,6 +292,23 @@ std::vector<at::Tensor> gradients(const Weights& weights, const Filters& filters
                           : w.grad());
   }
   return all;
+}
+
+void set_gradients(const Weights& weights, Filters& filters, const std::vector<at::Tensor>& sums) {
+  for (DenseGradient& g : filters.dense) g.d_y = g.x = at::Tensor();
+  for (size_t k = 0; k < weights.size(); ++k) weights[k].mutable_grad() = sums[k];
+  for (Filter& f : filters.of_layer) {
+    if (!f.gradient.defined()) continue;
+    const at::Tensor& w = weights[f.weight];
+    w.mutable_grad() = f.gradient.view(w.sizes());
+    w.mutable_grad().copy_(sums[f.weight]);
+    const int64_t n = w.numel() / w.size(0);
+    const float* g = f.gradient.const_data_ptr<float>();
+    for_rows(f, [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r)
+        f.squares[static_cast<size_t>(r)] = rows<float>().squares(g + r * n, 0, n);
+    });
+  }
 }
 
 void begin_gradients(const Weights& weights, Filters& filters) {

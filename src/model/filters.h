@@ -93,10 +93,31 @@ void add_dense_gradient(DenseGradient& gradient, const at::Tensor& d_y, const at
 // Its rows [first, first + count), in a buffer of this thread.
 const float* dense_gradient_rows(const DenseGradient& gradient, int64_t first, int64_t count);
 
+// By row: squares of the gradient.
+std::vector<double> dense_row_squares(const DenseGradient& gradient);
+
+// Of a weight whose gradient is kept as factors, or null.
+template <class AnyFilters>
+auto factors_of(size_t weight, AnyFilters& filters) {
+  auto* g = weight < filters.dense.size() ? &filters.dense[weight] : nullptr;
+  return g && g->d_y.defined() ? g : nullptr;
+}
+// By weight: its filter, or null.
+template <class AnyFilters>
+auto filters_by_weight(size_t weights, AnyFilters& filters) {
+  std::vector<decltype(filters.of_layer.data())> found(weights);
+  for (auto& f : filters.of_layer)
+    if (f.value.defined()) found[f.weight] = &f;
+  return found;
+}
+
 // The gradients of a step: begin_gradients, then add_gradients for each of its parts. Behind the
 // last one the weights have theirs, but for those that are kept as factors.
 void begin_gradients(const Weights& weights, Filters& filters);
 void add_gradients(const at::Tensor& loss, Filters& filters, bool last = true);
+
+// Sums of gradients, parallel to the weights, in the place of those of the last backward passes.
+void set_gradients(const Weights& weights, Filters& filters, const std::vector<at::Tensor>& sums);
 
 // The gradients of all weights, undefined where there is none. Those kept as factors are multiplied
 // out.

@@ -45,6 +45,10 @@ FamilyPoints points_of(const Conclusions& c, const ConcludeOptions& options) {
   return f;
 }
 
+bool decided(const FamilyGap& gap) {
+  return gap.interval && gap.interval->low * gap.interval->high > 0;
+}
+
 // "the loss of the NFNets is lower by 0.021 nats, 1.4 % [0.9, 2]"
 std::string gap_text(const FamilyComparison& c, const FamilyGap& gap) {
   const bool first = gap.difference >= 0;
@@ -53,13 +57,10 @@ std::string gap_text(const FamilyComparison& c, const FamilyGap& gap) {
   std::string text = fmt::format(
       "the loss of the {}s is lower by {:.3g} nats, {} %", family_title(first ? c.first : c.second),
       std::abs(gap.second_loss - gap.first_loss), percent(sign * gap.difference));
-  if (!gap.interval) return text;
+  if (!gap.interval) return text + ", which is not decided";
   const double a = sign * gap.interval->low, b = sign * gap.interval->high;
-  return text + fmt::format(" [{}, {}]", percent(std::min(a, b)), percent(std::max(a, b)));
-}
-
-bool decided(const FamilyGap& gap) {
-  return gap.interval && gap.interval->low * gap.interval->high > 0;
+  text += fmt::format(" [{}, {}]", percent(std::min(a, b)), percent(std::max(a, b)));
+  return decided(gap) ? text : text + ", which is not decided";
 }
 
 Verdict comparison_verdict(const StudyConclusions& s) {
@@ -76,12 +77,11 @@ Verdict comparison_verdict(const StudyConclusions& s) {
   const std::string& axis = s.families[0].axis;
   if (decided(c.middle)) v.state = "decided";
   v.sentence = fmt::format(
-      "{}s against {}s at equal compute: at {} {}, the middle of what both have measured, {}{}. At "
+      "{}s against {}s at equal compute: at {} {}, the middle of what both have measured, {}. At "
       "{} {}; at {} {}.",
       family_title(c.first), family_title(c.second), plain_number(c.middle.compute), axis,
-      gap_text(c, c.middle), decided(c.middle) ? "" : ", which is not decided by these runs",
-      plain_number(c.low.compute), gap_text(c, c.low), plain_number(c.high.compute),
-      gap_text(c, c.high));
+      gap_text(c, c.middle), plain_number(c.low.compute), gap_text(c, c.low),
+      plain_number(c.high.compute), gap_text(c, c.high));
   return v;
 }
 

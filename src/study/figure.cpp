@@ -126,7 +126,8 @@ std::vector<std::string> shades(const std::string& family, size_t models) {
 
 }  // namespace
 
-FigureValues model_values(const FigureInputs& families, double share) {
+FigureValues model_values(const FigureInputs& families, double share,
+                          const std::vector<std::string>& more) {
   std::vector<std::string> models, colors;
   for (const FigureInput& in : families) {
     const std::vector<std::string> own = models_of(in.cells);
@@ -134,6 +135,10 @@ FigureValues model_values(const FigureInputs& families, double share) {
     const std::vector<std::string> range =
         in.several ? shades(in.conclusions.family, own.size()) : kColors;
     for (size_t i = 0; i < own.size(); ++i) colors.push_back(range[i % range.size()]);
+  }
+  for (const std::string& model : more) {
+    colors.push_back(kColors[models.size() % kColors.size()]);
+    models.push_back(model);
   }
   size_t longest = 4;
   for (const std::string& m : models) longest = std::max(longest, m.size());

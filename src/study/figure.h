@@ -96,7 +96,9 @@ using FigureValues = std::vector<std::pair<std::string, Json>>;
 // COLOR and SHAPE: encodings of the field "model", the same in every figure; COLORS, MODELS;
 // PARAMS, which the page sets. The legend takes at most a `share` of the width.
 // Where the study has several families, the models of one are shades of one colour.
-FigureValues model_values(const FigureInputs& families, double share = 1);
+// `more`: models that have no cell in the grid.
+FigureValues model_values(const FigureInputs& families, double share = 1,
+                          const std::vector<std::string>& more = {});
 std::string family_color(const std::string& family);
 // Encodings of an axis of compute: COMPUTE.
 FigureValues compute_values(const FigureInput& input, double low, double high);

@@ -102,12 +102,14 @@ void draw_record(const FigureInput& in, Figure& figure) {
   for (const double v : {range.low, range.high})
     diagonal.push(Json::object({{"observed", v}, {"predicted", v}}));
   // A target need not be a model of the grid.
-  std::vector<std::string> models = models_of(in.cells);
+  std::vector<std::string> known = models_of(in.cells), more;
   for (const FigureRow& row : figure.rows)
     if (const std::string& model = row.values.at("model").as_string();
-        std::find(models.begin(), models.end(), model) == models.end())
-      models.push_back(model);
-  FigureValues values = model_values({in});
+        std::find(known.begin(), known.end(), model) == known.end()) {
+      known.push_back(model);
+      more.push_back(model);
+    }
+  FigureValues values = model_values({in}, 1, more);
   values.emplace_back("DOMAIN", range.domain());
   values.emplace_back("TICKS", Json(log_ticks(range.low, range.high, 6)));
   values.emplace_back("DIAGONAL", diagonal);

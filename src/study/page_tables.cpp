@@ -246,7 +246,10 @@ PageTable identity_table(const Study& study, const Grid& grid, const StudyResult
   add("classes", std::to_string(grid.data.classes));
   add("seed", std::to_string(study.seed));
   for (const Conclusions& c : r.conclusions.families)
-    add("draws of the intervals", fmt::format("{} of {}", c.law.drawn, c.law.draws));
+    add(("draws of the intervals" +
+         (r.conclusions.families.size() > 1 ? ", " + family_title(c.family) + "s" : ""))
+            .c_str(),
+        fmt::format("{} of {}", c.law.drawn, c.law.draws));
   add("hash of cells.csv", fmt::format("{:016x}", hash64(csv_text(cells_table(r.cells)))));
   return table;
 }

@@ -259,6 +259,9 @@ StudyConclusions conclude_study(const Study& study, const Grid& grid, const Stud
   StudyConclusions conclusions = conclude_families(cells, options);
   for (auto& [i, row] : held) {
     row.reason = row.reason.empty() ? kHeldOut : std::string(kHeldOut) + "; " + row.reason;
+    for (Conclusions& c : conclusions.families)
+      for (CellRow& own : c.cells)
+        if (own.cell == row.cell) own = row;
     cells[i] = std::move(row);
   }
   return conclusions;

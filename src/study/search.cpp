@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "base/error.h"
 
@@ -397,8 +398,20 @@ SearchResult search(const SearchSettings& settings, const std::vector<SearchCell
   result.cells.resize(cells.size());
   for (const SearchCell& cell : cells)
     result.families.resize(std::max(result.families.size(), cell.family + 1));
-  for (size_t f = 0; f < result.families.size(); ++f)
+  // Families take turns, the one that has cost least so far first: a machine that becomes slower
+  // does not slow one of them alone.
+  std::vector<std::pair<double, std::vector<Wanted>>> wanted(result.families.size());
+  for (size_t f = 0; f < wanted.size(); ++f) {
     Search(settings, cells, f, learn, result).run();
+    wanted[f].second = std::exchange(result.next, {});
+  }
+  for (const SearchCell& c : cells)
+    wanted[c.family].first +=
+        c.cost * static_cast<double>(c.losses.size() + c.repeats.size() + c.missing.size());
+  std::stable_sort(wanted.begin(), wanted.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  for (const auto& [spent, list] : wanted)
+    result.next.insert(result.next.end(), list.begin(), list.end());
   result.finished = result.next.empty();
   return result;
 }

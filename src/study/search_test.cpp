@@ -350,6 +350,29 @@ TEST(Search, FamiliesAreSearchedAsIfEachWereAlone) {
   }
 }
 
+// One trial at a time: what both have cost differs by a dear trial at most, until one is through.
+TEST(Search, FamiliesTakeTurns) {
+  std::vector<SearchCell> cells;
+  for (const SearchCell& c : synthetic_cells())
+    for (const size_t family : {0u, 1u}) {
+      cells.push_back(c);
+      cells.back().family = family;
+    }
+  double spent[2] = {0, 0}, dearest = 0;
+  for (const SearchCell& c : cells) dearest = std::max(dearest, c.cost);
+  for (SearchResult r = search({}, cells); !r.finished; r = search({}, cells)) {
+    bool both[2] = {false, false};
+    for (const Wanted& w : r.next) both[cells[w.cell].family] = true;
+    SearchCell& c = cells[r.next[0].cell];
+    c.losses[r.next[0].k] = clean(c, r.next[0].k + 7, 1);
+    spent[c.family] += c.cost;
+    if (both[0] && both[1]) {
+      EXPECT_LE(std::abs(spent[0] - spent[1]), dearest * (1 + 1e-9));
+    }
+  }
+  EXPECT_GT(spent[0], 0);
+}
+
 // Losses that are looked up when they are asked for lead to the same trials, cell by cell, as
 // losses that are told from one round to the next; also where trials diverge or cannot be had, and
 // where the search is only half through.

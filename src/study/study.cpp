@@ -7,10 +7,11 @@
 #include <functional>
 #include <set>
 
-#include "arch/arch.h"
+#include "arch/cost.h"
 #include "base/text.h"
 #include "base/toml.h"
 #include "config/load.h"
+#include "config/sam.h"
 
 namespace nfscale {
 namespace {
@@ -149,8 +150,10 @@ void read_set(const TomlEntry& entry, Study& study) {
   if (kNotInSet.contains(key))
     fail(Exit::usage, "{}: grid.set.\"{}\": {} is the study's, not a model's", entry.where(),
          printable(models), key);
-  if (study.set.empty() || study.set.back().first != models) study.set.push_back({models, {}});
-  study.set.back().second.push_back(key + "=" + toml_text(entry.value));
+  auto same = std::find_if(study.set.begin(), study.set.end(),
+                           [&](const auto& set) { return set.first == models; });
+  if (same == study.set.end()) same = study.set.insert(same, {models, {}});
+  same->second.push_back(key + "=" + toml_text(entry.value));
 }
 
 bool matches(const std::string& pattern, const std::string& model) {
@@ -197,7 +200,7 @@ void check_study(const Study& s, const std::map<std::string, std::string>& where
            at("fit.laws"), printable(law));
   for (const auto& [pattern, settings] : s.set)
     if (std::none_of(models.begin(), models.end(),
-                     [&](const auto& m) { return matches(pattern, m); }))
+                     [&, pattern = pattern](const auto& m) { return matches(pattern, m); }))
       fail(Exit::usage, "{}: grid.set.\"{}\" matches nothing in grid.models (nearest: {})", file,
            printable(pattern), nearest(pattern, models));
   if (s.lr_min && s.lr_max && *s.lr_min > *s.lr_max)
@@ -368,14 +371,16 @@ struct Counts {
 
 // The settings of a model into grid.set, and the rate that its search starts with: that of its own
 // settings, of the study, of the base.
-std::optional<double> take_settings(const Study& study, const std::string& model, Grid& grid) {
-  std::optional<double> start = study.lr_start;
+double take_settings(const Study& study, const std::string& model, Grid& grid) {
+  Config base = grid.base;
+  resolve(base);
+  double start = study.lr_start.value_or(*base.optim.lr);
   std::vector<std::string> own;
   for (const auto& [pattern, settings] : study.set) {
     if (!matches(pattern, model)) continue;
     for (const std::string& setting : settings) {
       if (setting.starts_with("optim.lr="))
-        start = parse_double(setting.substr(setting.find('=') + 1));
+        start = parse_double(setting.substr(setting.find('=') + 1)).value_or(start);
       else
         own.push_back(setting);
     }
@@ -388,21 +393,20 @@ std::optional<double> take_settings(const Study& study, const std::string& model
 Counts count_model(const Study& study, const char* key, const std::string& model, Grid& grid) {
   Counts counts;
   try {
-    const std::optional<double> start = take_settings(study, model, grid);
+    counts.lr_start = take_settings(study, model, grid);
     Config& config = grid.configs[model];
     config = grid.base;
     config.model.name = model;
-    if (start) config.optim.lr = start;
+    config.optim.lr = counts.lr_start;
     for (const std::string& setting : grid.set[model]) {
       const size_t at = setting.find('=');
       set_key(config, setting.substr(0, at), parse_toml_value(setting.substr(at + 1)), "grid.set");
     }
     counts.config = config;
     resolve(counts.config);
-    counts.lr_start = *counts.config.optim.lr;
     if ((study.lr_min && counts.lr_start < *study.lr_min) ||
         (study.lr_max && counts.lr_start > *study.lr_max))
-      fail(Exit::usage, "its search would start at the learning rate {}, outside lr.min and lr.max",
+      fail(Exit::usage, "lr.start: {} lies outside lr.min and lr.max",
            number_text(counts.lr_start));
     const int64_t side = counts.config.train.image_size;
     const Arch arch = make_arch(config.model, grid.data.classes, sides_of(side));
@@ -439,7 +443,8 @@ Cell make_cell(const Study& study, const Grid& grid, const std::string& model, c
   cell.macs = counts.macs;
   cell.memory_bytes = counts.memory_bytes;
   cell.steps = (cell.images + horizon.batch - 1) / horizon.batch;
-  cell.flops = 6 * static_cast<double>(cell.macs) * static_cast<double>(cell.images);
+  cell.flops = training_flops(cell.macs, static_cast<double>(cell.images),
+                              ascent_share(config.optim, config.train.batch));
   horizon.total_slots = cell.images;
   const double warmup = in_steps(config.schedule.warmup, horizon);
   if (warmup > 0 && warmup >= static_cast<double>(cell.steps))
@@ -457,6 +462,21 @@ void add_targets(const Study& study, Grid& grid) {
     if (!names.insert(grid.targets.back().name).second)
       fail(Exit::usage, "{}: predict.targets: {} comes twice", study.file.string(), entry);
   }
+}
+
+// The search compares places on the grid of rates, so a family has one.
+void check_starts(const Study& study, const Grid& grid) {
+  std::map<std::string, const Cell*> first;  // by family
+  for (const auto* cells : {&grid.cells, &grid.targets})
+    for (const Cell& cell : *cells) {
+      const Cell& other = *first.try_emplace(cell.family, &cell).first->second;
+      if (cell.lr_start != other.lr_start)
+        fail(Exit::usage,
+             "{}: grid.set: {} starts at optim.lr = {}, {} at {}; models of one family "
+             "start at the same rate",
+             study.file.string(), cell.model, number_text(cell.lr_start), other.model,
+             number_text(other.lr_start));
+    }
 }
 
 // Models times budgets, without what is skipped and without the targets.
@@ -528,6 +548,7 @@ Grid make_grid(const Study& study, const StudyData& data) {
   check_base(study, grid);
   add_targets(study, grid);
   add_cells(study, grid);
+  check_starts(study, grid);
   rank_cells(grid);
   return grid;
 }

@@ -27,7 +27,7 @@ struct Study {
   std::vector<Duration> epochs;
   std::vector<std::string> skip;  // "MODEL@EPOCHS"
   // Extra "KEY=VALUE", as for --set, of the models that a pattern matches; in the order of the
-  // file. optim.lr is where the search of these models starts.
+  // file. optim.lr is where the search of these models starts, the same in a family.
   std::vector<std::pair<std::string, std::vector<std::string>>> set;
   // [lr]
   std::optional<double> lr_start, lr_min, lr_max;

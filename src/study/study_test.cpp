@@ -75,7 +75,7 @@ TEST(Study, ATrialIsNamedByTheSettingsOfItsCommand) {
   const Grid grid = test_grid(folder,
                               "lr.factor = 3\npredict.targets = [\"wide@0.1\"]\n"
                               "[grid.set.wide]\nmodel.name = \"nfnet_n0+\"\n"
-                              "[grid.set.\"nfnet_*\"]\noptim.lr = 0.3\nmodel.alpha = 0.3\n"
+                              "[grid.set.\"*\"]\noptim.lr = 0.3\nmodel.alpha = 0.3\n"
                               "[grid.set.nfnet_n1]\nmodel.se_ratio = 0.25\n");
   for (size_t cell = 0; cell <= grid.cells.size(); ++cell)
     for (const int k : {-3, 0, 1}) {
@@ -113,7 +113,7 @@ constexpr const char* kMixed =
     "grid.models = [\"vit_n1\", \"nfnet_n1\", \"vit_n0\", \"nfnet_n0\"]\ngrid.epochs = [0.25, "
     "0.5]\n"
     "[grid.set.\"vit_*\"]\noptim.name = \"adamw\"\noptim.lr = 1e-3\n"
-    "[grid.set.vit_n1]\noptim.lr = 5e-4\n";
+    "[grid.set.vit_n0]\nmodel.drop_rate = 0.1\n";
 
 TEST(Study, AFamilyHasARecipeAndARateOfItsOwn) {
   TestFolder folder;
@@ -132,10 +132,12 @@ TEST(Study, AFamilyHasARecipeAndARateOfItsOwn) {
     EXPECT_EQ(config.optim.name, c.family == "vit" ? "adamw" : "sgd");
   }
   EXPECT_EQ(starts, (std::map<std::string, double>{
-                        {"nfnet_n0", 0.1}, {"nfnet_n1", 0.1}, {"vit_n0", 1e-3}, {"vit_n1", 5e-4}}));
+                        {"nfnet_n0", 0.1}, {"nfnet_n1", 0.1}, {"vit_n0", 1e-3}, {"vit_n1", 1e-3}}));
   EXPECT_EQ(refusal(kHead + std::string("lr.max = 0.01\n") + kMixed),
-            "s.toml: grid.models: nfnet_n1: its search would start at the learning rate 0.1, "
-            "outside lr.min and lr.max");
+            "s.toml: grid.models: nfnet_n1: lr.start: 0.1 lies outside lr.min and lr.max");
+  EXPECT_EQ(refusal(kHead + kMixed + "[grid.set.vit_n1]\noptim.lr = 5e-4\n"),
+            "s.toml: grid.set: vit_n0 starts at optim.lr = 0.001, vit_n1 at 5e-04; models of one "
+            "family start at the same rate");
   EXPECT_EQ(refusal(kHead + kGrid + "[grid.set.\"vit_*\"]\ntrain.batch = 8\n"),
             "s.toml: grid.set.\"vit_*\" matches nothing in grid.models (nearest: nfnet_n0)");
 }

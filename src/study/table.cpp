@@ -236,15 +236,6 @@ Csv cells_table(const std::vector<CellRow>& rows) {
   return table;
 }
 
-namespace {
-
-// Tables do not tell it: by the name of the model.
-std::string family_of(const std::string& model) {
-  return model.starts_with("vit") ? "vit" : "nfnet";
-}
-
-}  // namespace
-
 std::vector<CellRow> cells_of_trials(const Csv& csv) {
   const size_t model = csv.column("model"), params = csv.column("params"),
                epochs = csv.column("epochs"), lr = csv.column("lr"), status = csv.column("status"),
@@ -274,7 +265,6 @@ std::vector<CellRow> cells_of_trials(const Csv& csv) {
       CellRow row;
       row.cell = key;
       row.model = name;
-      row.family = family_of(name);
       row.params = positive(i, params);
       row.epochs = e;
       row.macs = macs ? csv.number(i, *macs).value_or(std::nan("")) : std::nan("");
@@ -338,7 +328,6 @@ std::vector<CellRow> cells_of_table(const Csv& csv) {
   for (size_t i = 0; i < csv.rows.size(); ++i) {
     CellRow row;
     row.model = csv.rows[i][model];
-    row.family = family_of(row.model);
     for (const size_t column : {params, epochs, loss}) {
       const auto v = csv.number(i, column);
       if (column == loss && !v) continue;  // a cell without a result

@@ -14,7 +14,7 @@ namespace nfscale {
 
 // A row of cells.csv; NaN is unknown.
 struct CellRow {
-  std::string cell, model, family;  // family: "nfnet" or "vit"
+  std::string cell, model, family;  // family: "nfnet", "vit", "" where a table does not say
   double params = 0, macs = 0, epochs = 0, examples = 0, flops = 0;
   double device_hours = std::nan("");  // steps times the typical step time
   int trials = 0;                      // that ended

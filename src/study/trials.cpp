@@ -272,16 +272,19 @@ StudyView look(const Study& study, const Grid& grid, const StoreState& store,
     view.trials.push_back(std::move(t));
     return true;
   };
+  SearchSettings now = settings;
   if (study.axis != "flops") {
-    // Once the search is through, the frontier is that of the axis.
+    // The frontier is that of the axis, which is known once the search of all cells is through.
     SearchSettings uncertified = settings;
     uncertified.certify = SearchSettings::Certify::none;
     if (all_searched(search(uncertified, cells, learn))) {
       const std::vector<double> hours = cell_hours(grid, store, view.trials);
       for (size_t c = 0; c < cells.size() && all_known(hours); ++c) cells[c].cost = hours[c];
+    } else {
+      now = uncertified;
     }
   }
-  view.search = search(settings, cells, learn);
+  view.search = search(now, cells, learn);
   for (const Wanted& w : view.search.next) view.trials.push_back(looker.see(grid, w));
   view.hours = cell_hours(grid, store, view.trials);
   view.by_hours = study.axis != "flops" && all_known(view.hours);
@@ -295,17 +298,24 @@ StudyView look(const Study& study, const Grid& grid, const StoreState& store,
 }
 
 double hours_of(const Grid& grid, const StudyView& view, const Cell& cell) {
+  const auto measured = [&](const Cell& c) {
+    const auto found = view.measured_steps.find(c.model);
+    return found == view.measured_steps.end() ? std::nan("")
+                                              : found->second * static_cast<double>(c.steps) / 3600;
+  };
   double least = INFINITY, hours = std::nan("");
   for (size_t c = 0; c < grid.cells.size(); ++c) {
     const Cell& known = grid.cells[c];
-    if (std::isnan(view.hours[c])) continue;
+    const double own = std::isnan(view.hours[c]) ? measured(known) : view.hours[c];
+    if (known.family != cell.family || std::isnan(own)) continue;
     const double distance =
         std::abs(std::log(static_cast<double>(known.macs) / static_cast<double>(cell.macs)));
     if (!(distance < least)) continue;
     least = distance;
-    hours = view.hours[c] * cell.flops / known.flops;
+    hours = own * cell.flops / known.flops;
   }
-  return hours;
+  const double own = measured(cell);
+  return least > 0 && !std::isnan(own) ? own : hours;
 }
 
 std::optional<double> device_speed(const Grid& grid, const StudyView& view) {
@@ -359,21 +369,21 @@ double remaining_trials(const Study& study, const Grid& grid, const StudyView& v
 std::optional<double> remaining_seconds(const Study& study, const Grid& grid,
                                         const StudyView& view) {
   // Wall time of a model's operation, from its own trials where there are some.
-  std::map<std::string, std::pair<double, double>> spent;  // seconds, operations
+  std::map<std::string, std::pair<double, double>> spent;  // by model, family: seconds, operations
   std::pair<double, double> all;
   for (const TrialView& t : view.trials) {
     if (t.state != "done" || !(t.result->wall_s > 0)) continue;
     const Cell& cell = grid.cells[t.trial.cell];
-    for (auto* sum : {&spent[cell.model], &all}) {
+    for (auto* sum : {&spent[cell.model], &spent["family " + cell.family], &all}) {
       sum->first += t.result->wall_s;
       sum->second += cell.flops;
     }
   }
   if (all.second <= 0) return complete(view) ? std::optional(0.0) : std::nullopt;
   const auto seconds = [&](const Cell& cell) {
-    const auto& own = spent[cell.model];
-    const auto& s = own.second > 0 ? own : all;
-    return cell.flops * s.first / s.second;
+    for (const auto* s : {&spent[cell.model], &spent["family " + cell.family]})
+      if (s->second > 0) return cell.flops * s->first / s->second;
+    return cell.flops * all.first / all.second;
   };
   double open = 0;
   for (const TrialView& t : view.trials)

@@ -42,6 +42,8 @@ struct StudyView {
   std::vector<std::string> other;  // run ids in the store that this study does not ask for
   bool by_hours = false;           // the axis of compute is known in device hours
   std::vector<double> hours;       // of each cell: steps times the typical step time; NaN: unknown
+  // Device seconds of a step that was measured before the first trial, by model.
+  std::map<std::string, double> measured_steps;
 };
 
 // The search is through and every sealed target has been trained.
@@ -79,8 +81,9 @@ std::vector<size_t> noise_cells(const Study& study, const Grid& grid);
 std::string step_key(const Cell& cell, const std::string& device);
 std::optional<double> step_seconds(const TrialResult& result);
 
-// Device hours of a trial of a cell of the grid or outside of it, by the model nearest in size that
-// has trials; NaN before the first.
+// Device hours of a trial of a cell of the grid or outside of it: by its model's trials, else by
+// its measured step, else by the model of its family nearest in size that has either; NaN without
+// any.
 double hours_of(const Grid& grid, const StudyView& view, const Cell& cell);
 
 // Operations a second of a device over all that is done; nothing before the first.

@@ -105,8 +105,12 @@ BenchResult measure_training(const BenchOptions& o, const Model& model, const Ba
   Ema ema{.average = {}, .decay = config.ema.decay};
   if (ema.decay > 0)
     for (const at::Tensor& w : model.weights) ema.average.push_back(w.detach().clone());
-  const auto stepper = make_stepper(o.device, model, optimizer, ema, compute_type(o.precision),
-                                    {config.loss, batch.rows, 0});
+  const auto stepper =
+      make_stepper(o.device, model, optimizer, ema, compute_type(o.precision),
+                   {.loss = config.loss,
+                    .micro_batch = resolve_micro_batch(config, model.arch, o.device),
+                    .seed = 0,
+                    .sam = sam_settings(config.optim)});
   std::optional<Loader> loader;
   if (o.pictures)
     loader.emplace(o.pictures, training_options(config, at::get_num_threads(), uint64_t{1} << 48),
@@ -134,7 +138,6 @@ Config bench_config(const std::string& model, int64_t size, int64_t batch) {
     config.optim.name = "adamw";
     config.optim.clip_norm = 1;
   }
-  resolve(config);
   return config;
 }
 

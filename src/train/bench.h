@@ -36,7 +36,8 @@ struct BenchResult {
 
 BenchResult bench_step(const BenchOptions& options);
 
-// What `bench step` measures of a model: its family's optimizer, with an average of the weights.
+// What `bench step` measures of a model: its family's optimizer, with an average of the weights;
+// not resolved.
 Config bench_config(const std::string& model, int64_t size, int64_t batch);
 
 // TFLOP/s of the best of several products of square matrices, in "bf16" or "f32": of side 1024 on a

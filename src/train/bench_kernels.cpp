@@ -8,6 +8,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/pack.h"
 #include "kernels/rows.h"
+#include "model/attention.h"
 #include "model/conv.h"
 #include "model/parallel.h"
 #include "model/products.h"
@@ -41,20 +42,32 @@ double bandwidth() {
 struct Shape {
   Layer layer;
   int64_t side, times;  // of the input; how many layers have it
+  Activation activation;
 };
+
+// Over the pixels of an NFNet, or the tokens of a Vision Transformer, for which they are 1 x 1.
+bool is_convolution(const Layer& l) {
+  return l.kind == Layer::Kind::std_conv || (l.kind == Layer::Kind::linear && l.total_stride > 0);
+}
+
+Activation activation_of(const Arch& arch, const Layer& l) {
+  const bool activated = arch.is_vit() ? l.name.ends_with("fc2") : l.in != arch.in_channels;
+  return activated ? Activation::gelu_tanh : Activation::none;
+}
 
 std::vector<Shape> convolutions(const Arch& arch, int64_t size) {
   std::vector<Shape> shapes;
-  const auto key = [](const Layer& l) {
-    return std::tuple(l.in, l.out, l.kernel, l.stride, l.groups, l.total_stride);
+  const auto key = [&](const Layer& l) {
+    return std::tuple(l.in, l.out, l.kernel, l.stride, l.groups, l.total_stride,
+                      activation_of(arch, l));
   };
   for (const Layer& l : arch.layers) {
-    if (l.kind != Layer::Kind::std_conv) continue;
+    if (!is_convolution(l)) continue;
     const auto found = std::find_if(shapes.begin(), shapes.end(),
                                     [&](const Shape& s) { return key(s.layer) == key(l); });
     const int64_t before = l.total_stride / l.stride;
     if (found == shapes.end())
-      shapes.push_back({l, (size + before - 1) / before, 1});
+      shapes.push_back({l, (size + before - 1) / before, 1, activation_of(arch, l)});
     else
       ++found->times;
   }
@@ -67,31 +80,64 @@ void bench_convolutions(const BenchOptions& o, KernelBench& bench) {
   const auto last = [&](const at::Tensor& t) {
     return t.to(type, false, false, at::MemoryFormat::ChannelsLast);
   };
-  for (const auto& [layer, side, times] : convolutions(arch, o.config.train.image_size)) {
+  for (const Shape& s : convolutions(arch, o.config.train.image_size)) {
+    const Layer& layer = s.layer;
+    const int64_t side = s.side, times = s.times;
+    const Activation activation = s.activation;
     const at::Tensor x = last(at::randn({o.config.train.batch, layer.in, side, side})),
                      w = at::randn({layer.out, layer.kernel, layer.kernel, layer.in / layer.groups})
                              .to(type),
                      bias = at::randn({layer.out});
     const bool first = layer.in == arch.in_channels;
-    const ConvSettings settings = {layer.stride, layer.groups,
-                                   first ? Activation::none : Activation::gelu_tanh,
-                                   Activation::none};
+    const ConvSettings settings = {layer.stride, layer.groups, activation, Activation::none};
     const at::Tensor y = conv_forward(settings, x, w, bias);
     const at::Tensor d_y = last(at::randn(y.sizes()));
     const double flop = 2.0 * static_cast<double>(y.numel() * w.numel() / layer.out);
     const std::string shape =
-        fmt::format("{} > {}, {} x {}, stride {}, groups {}, {} px", layer.in, layer.out,
-                    layer.kernel, layer.kernel, layer.stride, layer.groups, side);
+        arch.is_vit()
+            ? fmt::format("{} > {}{}, {} tokens", layer.in, layer.out,
+                          activation == Activation::none ? "" : ", of GELU", side * side)
+            : fmt::format("{} > {}, {} x {}, stride {}, groups {}, {} px", layer.in, layer.out,
+                          layer.kernel, layer.kernel, layer.stride, layer.groups, side);
     const auto add = [&](const std::string& name, double seconds, double all) {
       const double rate = all / seconds * 1e-12;
       bench.kernels.push_back(
           {name, shape, times, 1e6 * seconds, rate, 0, rate / bench.gemm_tflops});
     };
-    add("convolution", seconds_of([&] { conv_forward(settings, x, w, bias); }), flop);
-    add("convolution, backward",
+    const std::string name = arch.is_vit() ? "layer over tokens" : "convolution";
+    add(name, seconds_of([&] { conv_forward(settings, x, w, bias); }), flop);
+    add(name + ", backward",
         seconds_of([&] { conv_backward(settings, d_y, x, w, !first, [](auto...) {}); }),
         (first ? 1 : 2) * flop);
   }
+}
+
+void bench_attention(const BenchOptions& o, KernelBench& bench) {
+  const Arch arch = make_arch(o.config.model, o.classes, sides_of(o.config.train.image_size));
+  if (!arch.is_vit()) return;
+  const VitShape& s = arch.vit;
+  const int64_t tokens = s.tokens() + (s.pool == "tok");
+  const auto random = [&](int64_t parts) {
+    return at::randn({o.config.train.batch, tokens, parts * s.width}).to(compute_type(o.precision));
+  };
+  const at::Tensor d_out = random(1), qkv = random(3), d_qkv = random(3);
+  const auto attention = [&](const at::Tensor& t) {
+    const std::vector<at::Tensor> parts = t.chunk(3, -1);
+    return Attention{parts[0], parts[1], parts[2], s.heads};
+  };
+  const AttentionResult r = attention_forward(attention(qkv));
+  const double flop = 4.0 * static_cast<double>(o.config.train.batch * tokens * tokens * s.width);
+  const std::string shape =
+      fmt::format("{} heads of {}, {} tokens", s.heads, s.width / s.heads, tokens);
+  const auto add = [&](const char* name, double seconds, double all) {
+    const double rate = all / seconds * 1e-12;
+    bench.kernels.push_back(
+        {name, shape, s.depth, 1e6 * seconds, rate, 0, rate / bench.gemm_tflops});
+  };
+  add("attention", seconds_of([&] { attention_forward(attention(qkv)); }), flop);
+  add("attention, backward",
+      seconds_of([&] { attention_backward(d_out, attention(qkv), r.log_sums, attention(d_qkv)); }),
+      2 * flop);
 }
 
 // Passes over n numbers of type T, cut into pieces that stay in a second-level cache.
@@ -171,6 +217,7 @@ KernelBench bench_kernels(const BenchOptions& o) {
          "operations here (--precision f32 may have them)",
          o.precision);
   bench_convolutions(o, bench);
+  bench_attention(o, bench);
   if (o.precision == "bf16")
     bench_passes<Bf16>(bench);
   else

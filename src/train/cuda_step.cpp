@@ -123,6 +123,7 @@ CudaStepper::CudaStepper(c10::cuda::CUDAStream stream, const Model& model, Optim
       eager_steps_(eager_steps) {
   const OptimizerSettings& o = optimizer.settings();
   if (model.arch.is_vit()) not_supported("--device cuda with a Vision Transformer");
+  if (settings.sam.rho > 0) not_supported("--device cuda with optim.sam_rho");
   if (o.name != "sgd" || o.layer_decay != 1)
     not_supported("--device cuda with optim.name = \"" + o.name + "\" and optim.layer_decay");
   if (filters_.of_layer.empty())

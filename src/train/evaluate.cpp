@@ -12,7 +12,55 @@
 namespace nfscale {
 
 Json Evaluation::json() const {
-  return Json::object({{"loss", loss}, {"top1", top1}, {"top5", top5}, {"examples", examples}});
+  return Json::object({{"loss", loss},
+                       {"loss_se", loss_se},
+                       {"top1", top1},
+                       {"top5", top5},
+                       {"ece", ece},
+                       {"examples", examples}});
+}
+
+void EvaluationSum::add(const ExamplePrediction& e, bool in_top5) {
+  if (counted_ == 0 && std::isfinite(e.loss)) first_ = e.loss;
+  const double loss = e.loss - first_;
+  const bool right = e.predicted == e.label;
+  ++result_.examples;
+  ++counted_;
+  sum_ += loss;
+  squares_ += loss * loss;
+  top1_ += right;
+  top5_ += in_top5;
+  // A model of weights that are not finite is sure of nothing.
+  const double probability = std::isfinite(e.probability) ? e.probability : 0;
+  const auto bin =
+      static_cast<size_t>(std::clamp(probability * kBins, 0.0, static_cast<double>(kBins) - 1));
+  confidence_[bin] += probability;
+  right_[bin] += right;
+  Evaluation::OfClass& c = result_.classes.at(static_cast<size_t>(e.label));
+  ++c.examples;
+  c.right += right;
+  c.loss += e.loss;
+  if (!right) ++confusions_[{e.label, e.predicted}];
+}
+
+Evaluation EvaluationSum::result() const {
+  constexpr size_t kConfusions = 20;
+  Evaluation r = result_;
+  const auto n = static_cast<double>(std::max<int64_t>(counted_, 1));
+  r.loss = first_ + sum_ / n;
+  if (counted_ > 1) r.loss_se = std::sqrt(std::max(0.0, squares_ - sum_ * sum_ / n) / (n - 1) / n);
+  r.top1 = static_cast<double>(top1_) / n;
+  r.top5 = static_cast<double>(top5_) / n;
+  for (size_t b = 0; b < kBins; ++b)
+    r.ece += std::abs(confidence_[b] - static_cast<double>(right_[b])) / n;
+  for (Evaluation::OfClass& c : r.classes)
+    c.loss /= static_cast<double>(std::max<int64_t>(c.examples, 1));
+  for (const auto& [pair, count] : confusions_)
+    r.confused.push_back({pair.first, pair.second, count});
+  std::stable_sort(r.confused.begin(), r.confused.end(),
+                   [](const auto& a, const auto& b) { return a.count > b.count; });
+  if (r.confused.size() > kConfusions) r.confused.resize(kConfusions);
+  return r;
 }
 
 at::ScalarType compute_type(const std::string& precision) {
@@ -38,9 +86,7 @@ Evaluation evaluate(const Model& model, std::shared_ptr<const Source> source,
   Loader loader(source, options, 0);
   const at::Device device = model.weights[0].device();
   Filters filters = make_filters(model, o.compute, false);
-  Evaluation result;
-  double loss_sum = 0;
-  int64_t top1 = 0, top5 = 0, counted = 0;
+  EvaluationSum sum(model.arch.classes);
   for (;;) {
     const Batch& batch = loader.next();
     if (batch.count == 0) break;
@@ -59,33 +105,28 @@ Evaluation evaluate(const Model& model, std::shared_ptr<const Source> source,
             .cpu();
     const at::Tensor best =
         std::get<1>(at::topk(logits, std::min<int64_t>(5, logits.size(1)), 1)).cpu().contiguous();
-    const at::Tensor probability = at::softmax(logits, 1).cpu();
+    const at::Tensor probability = at::softmax(logits, 1).cpu().contiguous();
+    const float* chance = probability.const_data_ptr<float>();
     const float* loss = losses.const_data_ptr<float>();
     const int64_t* order = best.const_data_ptr<int64_t>();
     for (int64_t i = 0; i < batch.count; ++i) {
-      ++result.examples;
       const auto at = static_cast<size_t>(i);
       if (batch.weights[at] == 0) {
-        ++result.broken;
+        sum.add_broken();
         continue;
       }
       const int64_t* row = order + i * best.size(1);
-      ++counted;
-      loss_sum += static_cast<double>(loss[i]);
-      top1 += row[0] == batch.labels[at];
-      top5 += std::find(row, row + best.size(1), batch.labels[at]) != row + best.size(1);
-      if (o.each)
-        o.each({source->key(batch.begin + static_cast<uint64_t>(i)), batch.labels[at], row[0],
-                static_cast<double>(loss[i]), probability[i][row[0]].item<double>()});
+      const ExamplePrediction e = {
+          o.each ? source->key(batch.begin + static_cast<uint64_t>(i)) : "", batch.labels[at],
+          row[0], static_cast<double>(loss[i]),
+          static_cast<double>(chance[i * probability.size(1) + row[0]])};
+      sum.add(e, std::find(row, row + best.size(1), e.label) != row + best.size(1));
+      if (o.each) o.each(e);
     }
-    live(fmt::format("evaluation {}/{}", result.examples, source->size()));
+    live(fmt::format("evaluation {}/{}", sum.examples(), source->size()));
   }
-  const auto n = static_cast<double>(std::max<int64_t>(counted, 1));
-  result.loss = loss_sum / n;
-  result.top1 = static_cast<double>(top1) / n;
-  result.top5 = static_cast<double>(top5) / n;
   end_live();
-  return result;
+  return sum.result();
 }
 
 }  // namespace nfscale

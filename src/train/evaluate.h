@@ -1,7 +1,9 @@
 // Held-out loss and accuracy: every example once, in the order of the source.
 #pragma once
 
+#include <array>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -21,8 +23,23 @@ struct ExamplePrediction {
 
 struct Evaluation {
   double loss = 0, top1 = 0, top5 = 0;  // means over the examples that could be decoded
+  double loss_se = 0;                   // standard error of the loss
+  // Expected calibration error: |accuracy - mean probability of the answer|, over 15 equal bins of
+  // that probability, weighted by their examples.
+  double ece = 0;
   int64_t examples = 0, broken = 0;
-  Json json() const;  // {"loss", "top1", "top5", "examples"}
+
+  struct OfClass {
+    int64_t examples = 0, right = 0;
+    double loss = 0;  // mean
+  };
+  std::vector<OfClass> classes;
+  struct Confusion {
+    int64_t label = 0, predicted = 0, count = 0;
+  };
+  std::vector<Confusion> confused;  // the most frequent first, at most 20
+
+  Json json() const;  // {"loss", "loss_se", "top1", "top5", "ece", "examples"}
 };
 
 struct EvaluateOptions {
@@ -33,6 +50,28 @@ struct EvaluateOptions {
   at::ScalarType compute = at::kFloat;
   std::string loss = "softmax";
   std::function<void(const ExamplePrediction&)> each = {};
+};
+
+// Adds up what is known of single examples.
+class EvaluationSum {
+ public:
+  explicit EvaluationSum(int64_t classes)
+      : result_{.classes = std::vector<Evaluation::OfClass>(static_cast<size_t>(classes)),
+                .confused = {}} {}
+  void add(const ExamplePrediction& example, bool in_top5);
+  void add_broken() { ++result_.broken, ++result_.examples; }
+  int64_t examples() const { return result_.examples; }
+  Evaluation result() const;
+
+ private:
+  static constexpr size_t kBins = 15;
+  Evaluation result_;
+  // Losses around the first one, so that their squares lose nothing.
+  double first_ = 0, sum_ = 0, squares_ = 0;
+  int64_t counted_ = 0, top1_ = 0, top5_ = 0;
+  std::array<double, kBins> confidence_{};
+  std::array<int64_t, kBins> right_{};
+  std::map<std::pair<int64_t, int64_t>, int64_t> confusions_;
 };
 
 // On the device of the weights. Throws Exit::preempted as soon as a stop is requested: the batch is

@@ -45,35 +45,6 @@ double clip_factor(double weight_squares, double gradient_squares, double thresh
   return norm > limit ? limit / std::max(norm, 1e-6) : 1;
 }
 
-// By row: squares of a gradient that is kept as factors.
-std::vector<double> row_squares(const DenseGradient& g) {
-  const int64_t n = g.x.size(1), step = std::max<int64_t>(1, kPiece / n);
-  std::vector<double> squares;
-  for (int64_t first = 0; first < g.d_y.size(0); first += step) {
-    const int64_t count = std::min(step, g.d_y.size(0) - first);
-    const float* values = dense_gradient_rows(g, first, count);
-    for (int64_t r = 0; r < count; ++r)
-      squares.push_back(rows<float>().squares(values + r * n, 0, n));
-  }
-  return squares;
-}
-
-// Of a parameter whose gradient is kept as factors, or null.
-template <class AnyFilters>
-auto factors_of(size_t parameter, AnyFilters& filters) {
-  auto* g = parameter < filters.dense.size() ? &filters.dense[parameter] : nullptr;
-  return g && g->d_y.defined() ? g : nullptr;
-}
-
-// By parameter: its filter, or null.
-template <class AnyFilters>
-auto filters_by_weight(size_t parameters, AnyFilters& filters) {
-  std::vector<decltype(filters.of_layer.data())> found(parameters);
-  for (auto& f : filters.of_layer)
-    if (f.value.defined()) found[f.weight] = &f;
-  return found;
-}
-
 }  // namespace
 
 OptimizerSettings optimizer_settings(const OptimConfig& c, const Arch& arch) {
@@ -168,7 +139,7 @@ StepStats Optimizer::clip(const Weights& weights, const Filters& filters) {
   for_tasks(static_cast<int64_t>(weights.size()), [&](int64_t i) {
     const auto k = static_cast<size_t>(i);
     if (const DenseGradient* factors = factors_of(k, filters)) {
-      norms[k] = {factors->weight_squares, row_squares(*factors)};
+      norms[k] = {factors->weight_squares, dense_row_squares(*factors)};
       NFSCALE_CHECK(units_of(weights[k], settings_.agc_rule) == std::ssize(norms[k].weight));
       return;
     }

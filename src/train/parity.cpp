@@ -146,7 +146,7 @@ ParityResult run_parity(const Path& path, bool float64, const std::string& numer
             out);
     return out;
   }
-  if (out.kind != "train" && out.kind != "digest")
+  if (out.kind != "train" && out.kind != "digest" && out.kind != "sam")
     not_supported("parity of the case \"" + out.kind + "\"");
   const Case c = open_case(file, float64 ? at::kDouble : at::kFloat, numerics);
   out.numerics = c.model.arch.numerics;

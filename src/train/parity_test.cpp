@@ -14,7 +14,7 @@ std::vector<Path> golden(const std::string& prefix) {
 }
 
 TEST(Golden, EveryCaseHoldsInFloat32AndWithin1e6InFloat64) {
-  for (const char* kind : {"train-", "digest-n0", "vit_"})
+  for (const char* kind : {"train-", "sam-", "digest-n0", "vit_"})
     for (const Path& file : golden(kind))
       for (const bool float64 : {false, true}) {
         const ParityResult r = run_parity(file, float64);

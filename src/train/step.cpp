@@ -47,33 +47,106 @@ at::Tensor example_losses(const at::Tensor& logits, const at::Tensor& labels,
                       loss.label_smoothing);
 }
 
-StepResult train_step(const Model& model, Filters& filters, Optimizer& optimizer, const Ema& ema,
-                      const Batch& batch, const StepSettings& s, double lr, uint64_t t) {
-  StepResult result;
+at::Tensor mixed_losses(const at::Tensor& logits, const at::Tensor& labels,
+                        const at::Tensor& partners, const at::Tensor& shares,
+                        const LossConfig& loss) {
+  return shares * example_losses(logits, labels, loss) +
+         (1 - shares) * example_losses(logits, partners, loss);
+}
+
+namespace {
+
+double weight_of(const Batch& batch, int64_t begin, int64_t end) {
   double total = 0;
-  for (const float w : batch.weights) total += static_cast<double>(w);
+  for (int64_t row = begin; row < end; ++row)
+    total += static_cast<double>(batch.weights[static_cast<size_t>(row)]);
+  return total;
+}
+
+// Backward passes over rows of a batch, a micro-batch at a time.
+struct Passes {
+  const Model& model;
+  Filters& filters;
+  const Batch& batch;
+  const StepSettings& settings;
+  StepResult& result;
+
+  // Of the rows [begin, end), which may be mixed.
+  at::Tensor losses(const at::Tensor& logits, const at::Tensor& labels, int64_t begin,
+                    int64_t end) const {
+    if (batch.shares.empty()) return example_losses(logits, labels, settings.loss);
+    const at::Tensor partners = at::from_blob(const_cast<int64_t*>(batch.partners.data()) + begin,
+                                              {end - begin}, at::kLong),
+                     shares = at::from_blob(const_cast<float*>(batch.shares.data()) + begin,
+                                            {end - begin}, at::kFloat);
+    return mixed_losses(logits, labels, partners, shares, settings.loss);
+  }
+
+  // Adds the gradient of the sum of the losses of the rows times `scale`; what the rows say of loss
+  // and accuracy counts where `counts`.
+  void add(int64_t first, int64_t past, double scale, bool last, bool counts) const {
+    for (int64_t begin = first; begin < past; begin += settings.micro_batch) {
+      const int64_t end = std::min(begin + settings.micro_batch, past);
+      const double started = now_s();
+      const Masks masks = draw_masks(model.arch, batch, begin, end, settings.seed);
+      const at::Tensor labels = at::from_blob(const_cast<int64_t*>(batch.labels.data()) + begin,
+                                              {end - begin}, at::kLong);
+      const at::Tensor weights = at::from_blob(const_cast<float*>(batch.weights.data()) + begin,
+                                               {end - begin}, at::kFloat);
+      const at::Tensor logits = forward(model, filters, batch_images(batch, begin, end), &masks);
+      const at::Tensor loss = (losses(logits, labels, begin, end) * weights).sum() * scale;
+      if (counts) {
+        result.loss += loss.item<double>();
+        result.top1 +=
+            scale * ((logits.detach().argmax(1) == labels) * weights).sum().item<double>();
+      }
+      const double middle = now_s();
+      add_gradients(loss, filters, last && end == past);
+      result.forward_s += middle - started;
+      result.backward_s += now_s() - middle;
+    }
+  }
+};
+
+}  // namespace
+
+int64_t resolve_micro_batch(const Config& config, const Arch& arch, at::Device device) {
+  if (config.train.micro_batch) return config.train.micro_batch;
+  const int64_t bytes = int64_t{device == at::kCPU ? 4 : 16} << 30;
+  const int64_t image = 4 * arch.activations(config.train.image_size, config.train.image_size);
+  const int64_t most =
+      std::clamp<int64_t>(bytes / std::max<int64_t>(image, 1), 1, config.train.batch);
+  const int64_t parts = (config.train.batch + most - 1) / most;
+  return (config.train.batch + parts - 1) / parts;
+}
+
+SamSettings sam_settings(const OptimConfig& config) {
+  return {.rho = config.sam_rho,
+          .fraction = config.sam_fraction,
+          .sync = config.sam_sync,
+          .group = config.sam_group};
+}
+
+StepResult train_step(const Model& model, Filters& filters, Optimizer& optimizer, const Ema& ema,
+                      const Batch& batch, const StepSettings& s, double lr, uint64_t t, Sam* sam) {
+  StepResult result;
+  const double total = weight_of(batch, 0, batch.rows);
   result.empty = total == 0;
   if (result.empty) return result;
-  begin_gradients(model.weights, filters);
-  double right = 0;
-  for (int64_t begin = 0; begin < batch.rows; begin += s.micro_batch) {
-    const int64_t end = std::min(begin + s.micro_batch, batch.rows);
-    const double started = now_s();
-    const Masks masks = draw_masks(model.arch, batch, begin, end, s.seed);
-    const at::Tensor labels =
-        at::from_blob(const_cast<int64_t*>(batch.labels.data()) + begin, {end - begin}, at::kLong);
-    const at::Tensor weights =
-        at::from_blob(const_cast<float*>(batch.weights.data()) + begin, {end - begin}, at::kFloat);
-    const at::Tensor logits = forward(model, filters, batch_images(batch, begin, end), &masks);
-    const at::Tensor loss = (example_losses(logits, labels, s.loss) * weights).sum() / total;
-    result.loss += loss.item<double>();
-    right += ((logits.detach().argmax(1) == labels) * weights).sum().item<double>();
-    const double middle = now_s();
-    add_gradients(loss, filters, end == batch.rows);
-    result.forward_s += middle - started;
-    result.backward_s += now_s() - middle;
+  const Passes passes = {model, filters, batch, s, result};
+  if (s.sam.rho > 0) {
+    Sam own(s.sam);
+    (sam ? *sam : own)
+        .gradients_of_step(model.weights, filters,
+                           ascent_groups(batch.rows, s.sam.group, s.sam.fraction),
+                           [&](int64_t begin, int64_t end, bool ascent, double share, bool last) {
+                             const double rows = ascent ? weight_of(batch, begin, end) : total;
+                             passes.add(begin, end, share / std::max(rows, 1.0), last, !ascent);
+                           });
+  } else {
+    begin_gradients(model.weights, filters);
+    passes.add(0, batch.rows, 1 / total, true, true);
   }
-  result.top1 = right / total;
   const double started = now_s();
   result.stats = optimizer.clip(model.weights, filters);
   result.finite = std::isfinite(result.loss) && std::isfinite(result.stats.grad_norm);
@@ -92,9 +165,10 @@ class CpuStepper : public Stepper {
         optimizer_(optimizer),
         ema_(ema),
         settings_(settings),
+        sam_(settings.sam),
         filters_(make_filters(model, compute, true)) {}
   StepResult step(const Batch& batch, const Batch*, double lr, uint64_t t) override {
-    return train_step(model_, filters_, optimizer_, ema_, batch, settings_, lr, t);
+    return train_step(model_, filters_, optimizer_, ema_, batch, settings_, lr, t, &sam_);
   }
   void to_host() override {}
 
@@ -103,6 +177,7 @@ class CpuStepper : public Stepper {
   Optimizer& optimizer_;
   const Ema& ema_;
   StepSettings settings_;
+  Sam sam_;
   Filters filters_;
 };
 

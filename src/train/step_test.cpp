@@ -1,5 +1,6 @@
 #include "train/step.h"
 
+#include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
 
 #include <map>
@@ -66,6 +67,35 @@ TEST(Step, MicroBatchesOfAnySizeGiveTheSameGradient) {
           << t.model.params[i].name << " with micro-batches of " << micro;
     }
   }
+}
+
+// p = 1/7, 2/7, 4/7; with smoothing e every label gets e / 3, the own one 1 - e more.
+TEST(Step, MixedTargetsAreChargedByTheirParts) {
+  const at::Tensor logits =
+                       at::tensor({0.0, std::log(2.0), std::log(4.0)}).view({1, 3}).repeat({2, 1}),
+                   labels = at::tensor({int64_t{0}, int64_t{1}}),
+                   partners = at::tensor({int64_t{2}, int64_t{1}}),
+                   shares = at::tensor({0.25, 0.5});
+  const at::Tensor plain = mixed_losses(logits, labels, partners, shares, {});
+  EXPECT_NEAR(plain[0].item<double>(), 0.25 * std::log(7.0) + 0.75 * std::log(7.0 / 4), 1e-12);
+  EXPECT_NEAR(plain[1].item<double>(), std::log(3.5), 1e-12);
+  const at::Tensor smooth =
+      mixed_losses(logits, labels, partners, shares, {.kind = "softmax", .label_smoothing = 0.3});
+  EXPECT_NEAR(smooth[0].item<double>(),
+              0.7 * (0.25 * std::log(7.0) + 0.75 * std::log(7.0 / 4)) +
+                  0.1 * (std::log(7.0) + std::log(3.5) + std::log(7.0 / 4)),
+              1e-12);
+}
+
+TEST(Step, ABatchOfMixedPicturesHasTheLossOfBothLabels) {
+  Toy own = toy(4), other = toy(4), both = toy(4);
+  other.batch.labels = {7, 8, 9, 0};
+  both.batch.partners = other.batch.labels;
+  both.batch.shares = {0.25, 0.25, 0.25, 0.25};
+  const auto loss = [](Toy& t) {
+    return train_step(t.model, t.filters, t.optimizer, {}, t.batch, {{}, 3, 0}, 0, 0).loss;
+  };
+  EXPECT_NEAR(loss(both), 0.25 * loss(own) + 0.75 * loss(other), 1e-5);
 }
 
 TEST(Step, AStepWithoutAWholePictureChangesNothing) {

@@ -4,6 +4,7 @@
 
 #include <ctime>
 
+#include "arch/cost.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/process.h"
@@ -11,7 +12,9 @@
 #include "config/schedule.h"
 #include "data/certificate.h"
 #include "data/loader.h"
+#include "data/mix.h"
 #include "model/init.h"
+#include "train/backbone.h"
 #include "train/bench.h"
 #include "train/device.h"
 #include "train/device_times.h"
@@ -42,6 +45,7 @@ struct Run {
   TrainOptions options;
   std::shared_ptr<const Source> train, heldout;
   std::optional<Fork> fork;
+  std::optional<TrainedModel> backbone;  // until the run starts
   RunDirectory directory;
   Horizon horizon;
   uint64_t total_steps;
@@ -64,6 +68,11 @@ at::ScalarType compute_of(const Run& run) {
 }
 bool averages(const Run& run) {
   return run.ema.decay > 0;
+}
+
+// On a CPU a device is a core.
+int64_t devices_of(const Run& run) {
+  return run.options.device == at::kCPU ? run.options.threads : 1;
 }
 
 // ---------------------------------------------------------------- state on disk
@@ -126,7 +135,11 @@ void restore(Run& run, const FoundCheckpoint& found) {
   p.damage = {static_cast<uint64_t>(damage.at("epoch").as_int()),
               static_cast<uint64_t>(damage.at("seen").as_int()),
               static_cast<uint64_t>(damage.at("broken").as_int())};
-  p.times = DeviceTimes::from_json(s.at("device_times"));
+  // Earlier versions kept one kind of device.
+  if (const Json* times = s.find("device_times"))
+    p.times = DeviceTimes::from_json(*times);
+  else
+    p.times.of(run.device_kind, devices_of(run)) = StepTimes::from_json(s.at("step_times"));
   for (const Json& loss : s.at("losses").items()) p.losses.push_back(loss.as_double());
   p.wall_s = s.at("wall_s").as_double();
   say("{} {} at step {} of {}", run.directory.checkpoint ? "resuming from" : "a fork of",
@@ -149,23 +162,21 @@ void open_ledger(Run& run) {
 }
 
 // ---------------------------------------------------------------- reports
-// On a CPU a device is a core.
-int64_t devices_of(const Run& run) {
-  return run.options.device == at::kCPU ? run.options.threads : 1;
-}
-
-// On the devices of this start, seconds.
+// On the devices of this start, else on those before; seconds.
 double typical_step(const Run& run) {
-  for (const DeviceTime& t : run.progress.times.all())
+  const std::vector<DeviceTime>& all = run.progress.times.all();
+  for (const DeviceTime& t : all)
     if (t.kind == run.device_kind && t.devices == devices_of(run)) return t.times.median();
-  return 0;
+  return all.empty() ? 0 : all.back().times.median();  // nothing was left to do here
 }
 
 Json compute_json(const Run& run, bool done) {
   const Progress& p = run.progress;
   const int64_t size = run.config.train.image_size, macs = run.model.arch.macs(size, size);
   const double images = static_cast<double>(p.g), typical = typical_step(run);
-  const double step_flops = 6.0 * static_cast<double>(macs * run.config.train.batch);
+  const double ascent = ascent_share(run.config.optim, run.config.train.batch);
+  const double step_flops =
+      training_flops(macs, static_cast<double>(run.config.train.batch), ascent);
   // The machine's own rate, measured now: what others do on it slows both alike.
   Json mfu;
   if (done && typical > 0)
@@ -188,10 +199,10 @@ Json compute_json(const Run& run, bool done) {
         {{"run", run.fork->trunk},
          {"step", run.fork->step},
          {"examples", run.fork->examples},
-         {"flops", 6.0 * static_cast<double>(macs) * static_cast<double>(run.fork->examples)},
+         {"flops", training_flops(macs, static_cast<double>(run.fork->examples), ascent)},
          {"share", static_cast<double>(run.fork->examples) / std::max(1.0, images)}});
   return Json::object(
-      {{"flops", 6.0 * static_cast<double>(macs) * images},
+      {{"flops", training_flops(macs, images, ascent)},
        {"trunk", trunk},
        {"device", device_text(run.options.device)},
        {"devices", devices_of(run)},
@@ -362,8 +373,10 @@ void loop(Run& run) {
                 run.progress.g);
   const auto stepper =
       make_stepper(run.options.device, run.model, run.optimizer, run.ema, compute_of(run),
-                   {run.config.loss, run.directory.identity.micro_batch,
-                    static_cast<uint64_t>(run.config.train.seed)});
+                   {.loss = run.config.loss,
+                    .micro_batch = run.directory.identity.micro_batch,
+                    .seed = static_cast<uint64_t>(run.config.train.seed),
+                    .sam = sam_settings(run.config.optim)});
   while (run.progress.step < run.total_steps) {
     const double began = now_s(), waited_before = loader.waited_s();
     const Batch& batch = loader.next();
@@ -394,17 +407,6 @@ void loop(Run& run) {
 }
 
 // ---------------------------------------------------------------- before the first step
-int64_t resolve_micro_batch(const Config& config, const Arch& arch, at::Device device) {
-  if (config.train.micro_batch) return config.train.micro_batch;
-  // A stated bound, never the memory that happens to be free, so that a resume computes the same.
-  const int64_t bytes = int64_t{device == at::kCPU ? 4 : 16} << 30;
-  const int64_t image = 4 * arch.activations(config.train.image_size, config.train.image_size);
-  const int64_t most =
-      std::clamp<int64_t>(bytes / std::max<int64_t>(image, 1), 1, config.train.batch);
-  const int64_t parts = (config.train.batch + most - 1) / most;
-  return (config.train.batch + parts - 1) / parts;
-}
-
 Schedule make_schedule(const Config& config, const Horizon& horizon, uint64_t total_steps) {
   Schedule s{.kind = config.schedule.kind,
              .peak = *config.optim.lr,
@@ -452,14 +454,24 @@ void join_trunk(const Fork& fork, const Schedule& schedule, uint64_t total_steps
 }
 
 Run open(LoadedConfig& loaded, const TrainOptions& options) {
+  std::optional<TrainedModel> backbone;
+  if (options.finetune) {
+    backbone = load_trained(*options.init);
+    take_backbone(loaded, *backbone);
+  }
   Config& config = loaded.config;
   resolve(config);
   if (config.data.train.empty())
     fail(
         Exit::usage,
         "data.train is not set: where are the training pictures? e.g. data.train = \"folder:DIR\"");
+  if (options.device != at::kCPU && mixes(config.data.augment))
+    not_supported("--device cuda with data.augment.mixup and cutmix");
   auto train = open_source(config.data.train);
   require_training_set(*train);
+  if (train->classes().size() == 1)
+    fail(Exit::usage, "data.train has one class, {}: there is nothing to tell apart",
+         printable(train->classes().front()));
   std::shared_ptr<const Source> heldout;
   if (!config.data.heldout.empty()) heldout = open_source(config.data.heldout);
   if (heldout) match_classes(*heldout, train->classes());
@@ -498,6 +510,7 @@ Run open(LoadedConfig& loaded, const TrainOptions& options) {
           .train = train,
           .heldout = heldout,
           .fork = std::move(fork),
+          .backbone = std::move(backbone),
           .directory = std::move(directory),
           .horizon = horizon,
           .total_steps = total_steps,
@@ -520,11 +533,15 @@ void start(Run& run) {
         c.train.batch);
   if (!run.heldout) say("data.heldout is not set: no held-out loss will be reported");
   if (!run.directory.checkpoint) {
-    if (run.options.init)
+    if (run.backbone) {
+      init_weights(run.model, static_cast<uint64_t>(c.train.seed));
+      load_backbone(run.model, *run.backbone);
+    } else if (run.options.init)
       load_weights(run.model, read_safetensors(weight_file_of(*run.options.init)));
     else
       init_weights(run.model, static_cast<uint64_t>(c.train.seed));
   }
+  run.backbone.reset();
   if (averages(run))
     for (const at::Tensor& w : run.model.weights) run.ema.average.push_back(w.detach().clone());
   if (run.directory.checkpoint)

@@ -13,6 +13,7 @@ namespace nfscale {
 struct TrainOptions {
   Path out;
   std::optional<Path> init;  // a run, checkpoint or weight file to start from
+  bool finetune = false;     // with the model of `init` and a new classifier
   std::string fork;          // RUN or RUN@STEP that the run goes on from; empty: none
   std::string resume = "auto";
   int threads = 1;

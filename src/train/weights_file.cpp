@@ -169,7 +169,7 @@ TrainedModel load_trained(const Path& checkpoint, const std::string& ema,
     config.data.exif = "ignore";
     // As timm normalises for its Vision Transformers.
     if (config.model.name.starts_with("vit")) config.data.mean = config.data.std = {0.5, 0.5, 0.5};
-    t.eval_size = sides[0] ? sides[0] : default_size(config.model.name);
+    t.image_size = t.eval_size = sides[0] ? sides[0] : default_size(config.model.name);
     config.data.eval_crop = t.eval_size < 128 ? "pct:1" : "pct:0.9";
   } else {
     const auto json = [&](const char* key) {
@@ -182,12 +182,14 @@ TrainedModel load_trained(const Path& checkpoint, const std::string& ema,
       set_key(config, std::string("data.") + key, preprocessing.at(key), where);
     for (const Json& name : classes.items()) t.class_names.push_back(name.as_string());
     t.eval_size = preprocessing.at("eval_size").as_int();
-    sides = sides_of(preprocessing.at("image_size").as_int());
+    t.image_size = preprocessing.at("image_size").as_int();
+    sides = sides_of(t.image_size);
     t.precision = file.meta("nfscale.precision");
     t.loss = file.meta("nfscale.loss");
     t.ema = file.meta("nfscale.ema") == "on";
   }
   t.data = config.data;
+  t.config = config.model;
   t.model = make_model(make_arch(config.model, config.model.classes, sides));
   load_weights(t.model, file);
   return t;

@@ -15,9 +15,10 @@ namespace nfscale {
 
 struct TrainedModel {
   Model model;
-  std::vector<std::string> class_names;  // empty: numbers
-  DataConfig data;                       // mean, std, eval_crop, exif
-  int64_t eval_size = 224;
+  ModelConfig config;
+  std::vector<std::string> class_names;       // empty: numbers
+  DataConfig data;                            // mean, std, eval_crop, exif
+  int64_t image_size = 224, eval_size = 224;  // of training, of evaluation
   std::string precision = "f32", loss = "softmax";
   bool ema = false;      // the weights are an average
   bool foreign = false;  // no metadata of ours: architecture from names and shapes

@@ -75,6 +75,70 @@ class Classes(unittest.TestCase):
         self.assertEqual(evaluated[0], evaluated[1])
 
 
+def tensors(path):
+    """Names, shapes and numbers of a float32 safetensors file."""
+    data = pathlib.Path(path).read_bytes()
+    length = struct.unpack("<Q", data[:8])[0]
+    header, body = json.loads(data[8:8 + length]), data[8 + length:]
+    header.pop("__metadata__", None)
+    return {k: (v["shape"], struct.unpack(f"<{(v['data_offsets'][1] - v['data_offsets'][0]) // 4}f", body[slice(*v["data_offsets"])])) for k, v in header.items()}
+
+
+def finetune(backbone, data, out, sets=(), want=0):
+    rest = [part for s in ("train.duration=2st", "train.batch=8", "train.precision=f32", *sets) for part in ("--set", s)]
+    return nfscale("finetune", "--init", backbone, "--threads", 1, "--set", f"data.train=folder:{data}", "--out", out, *rest, want=want)
+
+
+class FineTuning(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.backbone = ROOT / "backbone"
+        train(folder("many", {c: False for c in "abcde"}), cls.backbone)
+        cls.data = folder("few", {"cat": False, "dog": False})
+
+    def test_everything_but_the_classifier_is_that_of_the_backbone(self):
+        out = ROOT / "tuned"
+        finetune(self.backbone, self.data, out, ["optim.lr=1e-12", "optim.weight_decay=0", "data.mean=[0.1,0.2,0.3]"])
+        before, after = tensors(self.backbone / "model.safetensors"), tensors(out / "model.safetensors")
+        self.assertEqual(before.keys(), after.keys())
+        for name in before:
+            if name.startswith("head."):
+                self.assertEqual(after[name][0][0], 2, name)
+            else:
+                self.assertEqual(before[name][0], after[name][0], name)
+                self.assertLess(max(abs(a - b) for a, b in zip(before[name][1], after[name][1])), 1e-6, name)
+        config = (out / "config.toml").read_text()
+        self.assertIn("mean = [0.1, 0.2, 0.3]", config)
+        self.assertIn("image_size = 16", config)       # the backbone's
+        top = json.loads(nfscale("predict", out, self.data / "cat", "--top", 2, "--json").stdout)["images"][0]["top"]
+        self.assertEqual({t["name"] for t in top}, {"cat", "dog"})
+
+    def test_another_size_and_sharpness_aware_steps(self):
+        out = ROOT / "larger"
+        finetune(self.backbone, self.data, out, ["train.image_size=24", "optim.sam_rho=0.05", "optim.sam_group=4", "model.drop_rate=0.2", "ema.decay=0.9"])
+        compute = json.loads((out / "result.json").read_text())["compute"]
+        self.assertAlmostEqual(compute["flops"] / (6 * json.loads((out / "result.json").read_text())["model"]["macs"] * 16), 1.25)   # 1 of 4 rows climbs
+        self.assertEqual(finetune(self.backbone, self.data, out, ["train.image_size=24", "optim.sam_rho=0.05", "optim.sam_group=4", "model.drop_rate=0.2", "ema.decay=0.9"]).stdout, "")   # it has ended
+
+    def test_what_does_not_fit_is_refused_in_a_line(self):
+        def line(*args, **kw):
+            err = finetune(*args, want=2, **kw).stderr.strip()
+            self.assertEqual(err.count("\n"), 0, err)
+            return err
+        vit = line(self.backbone, self.data, ROOT / "no", ["model.name=vit_n0"])
+        self.assertIn("model.name", vit)
+        self.assertIn("backbone", vit)
+        self.assertIn("one class", line(self.backbone, folder("single", {"only": False}), ROOT / "no"))
+        self.assertIn("repeat", line(self.backbone, self.data, ROOT / "no", ["data.augment.repeat=3"]))
+        whole = (self.backbone / "model.safetensors").read_bytes()
+        length = struct.unpack("<Q", whole[:8])[0]
+        damaged = bytearray(whole)
+        damaged[8 + length:8 + length + 4] = struct.pack("<f", float("nan"))
+        (ROOT / "nan.safetensors").write_bytes(damaged)
+        self.assertIn("not finite", line(ROOT / "nan.safetensors", self.data, ROOT / "no"))
+        self.assertFalse((ROOT / "no" / "result.json").exists())
+
+
 if __name__ == "__main__":
     try:
         unittest.main(argv=[sys.argv[0], *sys.argv[1:]])
