@@ -49,6 +49,7 @@ std::vector<Command> commands();
 std::vector<Command> model_commands();  // models, parity
 std::vector<Command> cost_commands();
 std::vector<Command> train_commands();  // pretrain, finetune, eval, predict
+std::vector<Command> average_commands();
 std::vector<Command> data_commands();
 std::vector<Command> study_commands();
 std::vector<Command> fit_commands();

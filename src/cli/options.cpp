@@ -46,8 +46,8 @@ int Args::threads() const {
 
 std::vector<Command> commands() {
   std::vector<Command> all;
-  for (const auto& group : {train_commands(), study_commands(), fit_commands(), model_commands(),
-                            cost_commands(), data_commands(), tool_commands()})
+  for (const auto& group : {train_commands(), average_commands(), study_commands(), fit_commands(),
+                            model_commands(), cost_commands(), data_commands(), tool_commands()})
     all.insert(all.end(), group.begin(), group.end());
   return all;
 }

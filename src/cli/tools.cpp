@@ -12,6 +12,7 @@
 #include "base/toml.h"
 #include "cli/command.h"
 #include "config/load.h"
+#include "model/onnx.h"
 #include "train/bench.h"
 #include "train/bench_kernels.h"
 #include "train/device.h"
@@ -177,11 +178,36 @@ void run_bench_step(const Args& args) {
           bytes_text(static_cast<double>(peak_rss_bytes()))));
 }
 
+void export_onnx(const Args& args) {
+  const TrainedModel t = load_trained(*args.path("CKPT"));
+  const Path out = *args.path("--out");
+  OnnxOptions o;
+  o.size = args.integer("--size", t.eval_size, 1, 65500);
+  if (t.model.arch.is_vit() && o.size % t.model.arch.vit.patch != 0)
+    fail(Exit::usage, "--size: patches of {} pixels do not divide {}", t.model.arch.vit.patch,
+         o.size);
+  o.data_name = out.filename().string() + ".data";
+  o.metadata = {{"nfscale.classes", Json(t.class_names).dump()},
+                {"nfscale.preprocessing", Json::object({{"mean", Json(t.data.mean)},
+                                                        {"std", Json(t.data.std)},
+                                                        {"eval_crop", t.data.eval_crop},
+                                                        {"exif", t.data.exif},
+                                                        {"image_size", o.size}})
+                                              .dump()}};
+  const OnnxFile file = onnx_model(t.model, o);
+  if (!file.data.empty()) write_file(out.parent_path() / o.data_name, file.data);
+  write_file(out, file.model);
+  say("{}: {}, opset 17, {}{}", out.string(), t.model.arch.name,
+      bytes_text(static_cast<double>(file.model.size() + file.data.size())),
+      file.data.empty() ? "" : ", numbers in " + o.data_name);
+}
+
 void run_export(const Args& args) {
   const std::string format = args.text("--format");
-  if (format == "onnx") not_supported("export --format onnx");
+  if (format == "onnx") return export_onnx(args);
   if (format != "safetensors")
-    fail(Exit::usage, "--format: expected safetensors, found {}", format);
+    fail(Exit::usage, "--format: expected safetensors or onnx, found {}", format);
+  if (args.has("--size")) fail(Exit::usage, "--size: only with --format onnx");
   const Path from = weight_file_of(*args.path("CKPT"));
   const SafetensorsFile file = read_safetensors(from);
   load_trained(*args.path("CKPT"));  // what does not fit a model is refused, not exported
@@ -198,7 +224,8 @@ std::vector<Command> tool_commands() {
        "the weights as a file for other programs",
        "nfscale export runs/first --format safetensors --out first.safetensors",
        {{"CKPT", "", "run directory, checkpoint folder or .safetensors file", Times::once},
-        {"--format", "F", "safetensors", Times::once},
+        {"--format", "F", "safetensors, or onnx: a graph of plain operations", Times::once},
+        {"--size", "PX", "side of the pictures in a graph, of Vision Transformers", Times::maybe},
         {"--out", "FILE", "the new file", Times::once}},
        run_export},
       {"bench step",

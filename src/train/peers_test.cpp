@@ -5,10 +5,12 @@
 #include <cstdlib>
 #include <map>
 
+#include "base/files.h"
 #include "base/random.h"
 #include "config/load.h"
 #include "model/init.h"
 #include "model/loss.h"
+#include "model/onnx.h"
 #include "model/weights.h"
 #include "train/optimizer.h"
 #include "train/weights_file.h"
@@ -158,6 +160,92 @@ TEST(Peers, FilesOfTimmAndOursGiveTheSameLogitsInBoth) {
     write_safetensors(folder / "weights.safetensors", {}, weight_views(model, model.weights));
     EXPECT_LT(logit_distance(timm, size, folder), 1e-5) << own;
     fs::remove_all(folder);
+  }
+}
+
+// The largest distance between our logits and those of onnxruntime, relative to the largest logit.
+double onnx_distance(const Model& model, const OnnxOptions& options,
+                     const std::vector<std::vector<int64_t>>& batches) {
+  const fs::path root(NFSCALE_SOURCE_DIR);
+  const fs::path folder = fs::path(testing::TempDir()) / fmt::format("nfscale-onnx-{}", ::getpid());
+  fs::create_directories(folder);
+  const OnnxFile file = onnx_model(model, options);
+  write_file(folder / "model.onnx", file.model);
+  if (!file.data.empty()) write_file(folder / options.data_name, file.data);
+  std::vector<std::vector<float>> pixels;
+  std::vector<TensorView> views;
+  for (const auto& shape : batches) {
+    std::vector<float>& p = pixels.emplace_back();
+    for (int64_t i = 0; i < shape[0] * shape[1] * shape[2] * shape[3]; ++i)
+      p.push_back(2 * uniform(words(4, Op::generator, static_cast<uint64_t>(i))[0]) - 1);
+  }
+  for (size_t i = 0; i < batches.size(); ++i)
+    views.push_back(view(fmt::format("images/{}", i), Dtype::f32, batches[i], pixels[i]));
+  write_safetensors(folder / "images.safetensors", {}, views);
+  const std::string command =
+      fmt::format("'{}' '{}' '{}'", (root / ".peers/bin/python").string(),
+                  (root / "tests/peers/onnx_logits.py").string(), folder.string());
+  EXPECT_EQ(std::system(command.c_str()), 0) << command;
+  const SafetensorsFile theirs = read_safetensors(folder / "logits.safetensors");
+  double most = 0;
+  Filters filters;
+  const at::NoGradGuard no_grad;
+  for (size_t i = 0; i < batches.size(); ++i) {
+    const at::Tensor ours =
+        forward(model, filters, at::from_blob(pixels[i].data(), batches[i], at::kFloat));
+    std::vector<double> numbers = theirs.numbers(fmt::format("logits/{}", i));
+    const at::Tensor other = at::from_blob(numbers.data(), ours.sizes(), at::kDouble);
+    most = std::max(most, ((ours - other).abs().max() / other.abs().max()).item<double>());
+  }
+  fs::remove_all(folder);
+  return most;
+}
+
+// Any weights, with open residual branches.
+Model some_model(const ModelConfig& config, int64_t size) {
+  Model model = make_model(make_arch(config, 10, sides_of(size)));
+  init_weights(model, 5);
+  at::manual_seed(1);
+  for (size_t i = 0; i < model.params.size(); ++i) {
+    if (model.params[i].shape.empty()) model.weights[i].detach().fill_(0.3);
+    if (model.params[i].name.ends_with("bias") || model.params[i].head)
+      model.weights[i].detach().normal_(0, 0.05);
+  }
+  return model;
+}
+
+TEST(Peers, OnnxFilesGiveTheSameLogitsInOnnxruntime) {
+  const std::string probe =
+      fmt::format("'{}' -c 'import onnx, onnxruntime' 2>/dev/null",
+                  (fs::path(NFSCALE_SOURCE_DIR) / ".peers/bin/python").string());
+  if (std::system(probe.c_str()) != 0)
+    GTEST_SKIP() << "no onnxruntime in .peers: ./dev peers makes it";
+  for (const char* numerics : {"deepmind", "timm"}) {
+    ModelConfig nfnet;
+    nfnet.name = "nfnet_n0";
+    nfnet.numerics = numerics;
+    // One picture, five, odd sides.
+    EXPECT_LT(
+        onnx_distance(some_model(nfnet, 32), {}, {{1, 3, 32, 32}, {5, 3, 32, 32}, {2, 3, 37, 21}}),
+        1e-4)
+        << numerics;
+    for (const auto& [pool, after, position] : {std::tuple("map", "before", false),
+                                                {"gap", "after", false},
+                                                {"gap", "before", false},
+                                                {"tok", "before", true},
+                                                {"tok", "before", false}}) {
+      ModelConfig vit;
+      vit.name = "vit_n0";
+      vit.numerics = numerics;
+      vit.pool = pool;
+      vit.pool_norm = after;
+      vit.class_position = position;
+      const Model model = some_model(vit, 32);
+      EXPECT_LT(onnx_distance(model, {.size = 32}, {{1, 3, 32, 32}, {5, 3, 32, 32}}), 1e-4) << pool;
+      // At another size than that of training, with numbers in a file beside.
+      EXPECT_LT(onnx_distance(model, {.size = 40, .most_bytes = 1000}, {{2, 3, 40, 40}}), 1e-4)
+          << pool;
+    }
   }
 }
 

@@ -120,6 +120,25 @@ class FineTuning(unittest.TestCase):
         self.assertAlmostEqual(compute["flops"] / (6 * json.loads((out / "result.json").read_text())["model"]["macs"] * 16), 1.25)   # 1 of 4 rows climbs
         self.assertEqual(finetune(self.backbone, self.data, out, ["train.image_size=24", "optim.sam_rho=0.05", "optim.sam_group=4", "model.drop_rate=0.2", "ema.decay=0.9"]).stdout, "")   # it has ended
 
+    def test_runs_are_averaged_where_they_are_of_one_model(self):
+        runs = [ROOT / f"soup{i}" for i in range(3)]
+        for i, run in enumerate(runs):
+            finetune(self.backbone, self.data, run, [f"train.seed={i}", "optim.lr=0.05"])
+        uniform, greedy = ROOT / "uniform.safetensors", ROOT / "greedy.safetensors"
+        nfscale("average", *runs, "--out", uniform)
+        members = [tensors(r / "model.safetensors") for r in runs]
+        for name, (shape, mean) in tensors(uniform).items():
+            for j, value in enumerate(mean):
+                self.assertAlmostEqual(value, sum(m[name][1][j] for m in members) / 3, places=5, msg=name)
+        result = json.loads(nfscale("average", *runs, "--data", f"folder:{self.data}", "--out", greedy, "--json").stdout)
+        alone = [s["loss"] for s in result["steps"]]
+        self.assertEqual(alone, sorted(alone))
+        self.assertLessEqual(result["loss"], alone[0])
+        evaluated = json.loads(nfscale("eval", greedy, "--data", f"folder:{self.data}", "--json").stdout)
+        self.assertAlmostEqual(evaluated["loss"], result["loss"], places=6)
+        self.assertIn("one model", nfscale("average", runs[0], self.backbone, "--out", ROOT / "no.safetensors", want=2).stderr)
+        self.assertFalse((ROOT / "no.safetensors").exists())
+
     def test_what_does_not_fit_is_refused_in_a_line(self):
         def line(*args, **kw):
             err = finetune(*args, want=2, **kw).stderr.strip()
