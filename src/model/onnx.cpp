@@ -4,7 +4,7 @@
 #include <ATen/ops/linear.h>
 
 #include <cmath>
-#include <cstring>
+#include <protozero/pbf_writer.hpp>
 #include <unordered_map>
 
 #include "model/ops.h"
@@ -13,47 +13,33 @@
 namespace nfscale {
 namespace {
 
-// ---------------------------------------------------------------- protobuf
-// Fields of a message, by their numbers in onnx.proto3.
+// ---------------------------------------------------------------- messages
+// Fields by their numbers in onnx.proto3.
 class Message {
  public:
-  Message& number(int field, int64_t value) {
-    tag(field, 0);
-    varint(static_cast<uint64_t>(value));
+  Message& number(uint32_t field, int64_t value) {
+    protozero::pbf_writer(bytes_).add_int64(field, value);
     return *this;
   }
-  Message& real(int field, float value) {
-    tag(field, 5);
-    char raw[4];
-    std::memcpy(raw, &value, 4);
-    bytes_.append(raw, 4);
+  Message& real(uint32_t field, float value) {
+    protozero::pbf_writer(bytes_).add_float(field, value);
     return *this;
   }
-  Message& text(int field, std::string_view value) {
-    tag(field, 2);
-    varint(value.size());
-    bytes_ += value;
+  Message& text(uint32_t field, std::string_view value) {
+    protozero::pbf_writer(bytes_).add_bytes(field, value.data(), value.size());
     return *this;
   }
-  Message& message(int field, const Message& value) { return text(field, value.bytes_); }
+  Message& message(uint32_t field, const Message& value) { return text(field, value.bytes_); }
   const std::string& bytes() const { return bytes_; }
 
  private:
-  void tag(int field, int kind) {
-    varint(static_cast<uint64_t>(field) << 3 | static_cast<uint64_t>(kind));
-  }
-  void varint(uint64_t v) {
-    for (; v >= 128; v >>= 7) bytes_ += static_cast<char>(v | 128);
-    bytes_ += static_cast<char>(v);
-  }
   std::string bytes_;
 };
 
 constexpr int kFloat = 1, kInt64 = 7;  // TensorProto.DataType
-constexpr int kEntryKey = 1, kEntryValue = 2;
 
 Message entry(const std::string& key, const std::string& value) {
-  return Message().text(kEntryKey, key).text(kEntryValue, value);
+  return Message().text(1, key).text(2, value);
 }
 
 Message attribute(const std::string& name, int64_t value) {
