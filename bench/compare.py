@@ -76,7 +76,7 @@ def compare(case):
     fastest = min(blocks, key=lambda s: statistics.median(blocks[s]["peer_ms"]))
     record = {
         "case": case, "command": f"bench/compare.py {case}", "commit": git("rev-parse", "HEAD"),
-        "changed": bool(git("status", "--porcelain", "--untracked-files=no")), "processor": processor(),
+        "changed": bool(git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!bench/results")), "processor": processor(),
         "threads": len(os.sched_getaffinity(0)), "load_before": load, "torch": versions["torch"], "timm": versions["timm"],
         "model": model, "image_size": size, "batch": batch, "mode": mode, "fastest": fastest,
         "peak_rss_bytes": {"own": own_bytes, "timm bf16 nhwc": eager_bytes}, "blocks": blocks,

@@ -23,7 +23,7 @@ def block(case, fraction):
 
 def main():
     record = {"command": "bench/sam.py", "commit": git("rev-parse", "HEAD"), "processor": processor(),
-              "changed": bool(git("status", "--porcelain", "--untracked-files=no")),
+              "changed": bool(git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!bench/results")),
               "threads": len(os.sched_getaffinity(0)), "load_before": os.getloadavg()[0], "cases": {}}
     for case in CASES:
         blocks = {f: {"plain_ms": [], "sam_ms": []} for f in (0.2, 1.0)}

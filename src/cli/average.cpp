@@ -68,7 +68,7 @@ std::vector<Command> average_commands() {
            "one model out of several runs: the mean of their weights, or of those that help",
            "nfscale average runs/a runs/b --data folder:held-out --out soup.safetensors",
            {{"CKPT", "", "runs or checkpoints of one model", Option::Times::some},
-            {"--data", "SPEC", "take, best first, what lowers the loss on this source"},
+            {"--data", "SPEC", "take, best first, what does not raise the loss on this source"},
             {"--out", "FILE", "the new weights", Option::Times::once}},
            run_average}};
 }

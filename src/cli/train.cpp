@@ -54,9 +54,15 @@ void set_threads(const Args& args) {
   at::set_num_threads(args.threads());
 }
 
+// A model may have more classes than its data had names for.
+std::string class_name(const std::vector<std::string>& names, int64_t c) {
+  const auto at = static_cast<size_t>(c);
+  return at < names.size() ? printable(names[at]) : std::to_string(c);
+}
+
 void add_classes(const Evaluation& e, const std::vector<std::string>& names, Json& document) {
   Json classes = Json::array(), confused = Json::array();
-  const auto name = [&](int64_t c) { return printable(names.at(static_cast<size_t>(c))); };
+  const auto name = [&](int64_t c) { return class_name(names, c); };
   for (size_t c = 0; c < e.classes.size(); ++c)
     classes.push(Json::object({{"class", name(static_cast<int64_t>(c))},
                                {"examples", e.classes[c].examples},
@@ -71,7 +77,7 @@ void add_classes(const Evaluation& e, const std::vector<std::string>& names, Jso
 // The classes that are known worst, and what is taken for what most often.
 std::string classes_text(const Evaluation& e, const std::vector<std::string>& names) {
   constexpr size_t kShown = 5;
-  const auto name = [&](size_t c) { return printable(names.at(c)); };
+  const auto name = [&](size_t c) { return class_name(names, static_cast<int64_t>(c)); };
   std::vector<std::pair<double, size_t>> order;
   for (size_t c = 0; c < e.classes.size(); ++c)
     if (e.classes[c].examples > 0)
@@ -200,7 +206,8 @@ std::vector<Command> train_commands() {
        run_pretrain},
       {"finetune",
        "trains a model with a new classifier on from what another run, or timm, learned",
-       "nfscale finetune --config configs/finetune.toml --init runs/first --out runs/second",
+       "nfscale finetune --config configs/finetune.toml --init runs/first --set "
+       "data.train=folder:other/train --out runs/second",
        {config,
         set,
         out,

@@ -207,8 +207,11 @@ void resolve(Config& c) {
 
   if (const auto& r = c.data.augment.randaugment;
       !r.empty() && (r.size() != 2 || r[0] > 16 || r[1] > 30))
-    fail(Exit::usage,
-         "data.augment.randaugment: expected [layers, magnitude] of at most 16 and 30, or []");
+    fail(
+        Exit::usage,
+        "data.augment.randaugment: expected [layers, magnitude] of at most 16 and 30, or [], found "
+        "{}",
+        toml_text(Json(r)));
   if (c.train.batch % c.data.augment.repeat != 0)
     fail(Exit::usage, "data.augment.repeat: {} copies do not divide train.batch = {}",
          c.data.augment.repeat, c.train.batch);

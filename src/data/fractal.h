@@ -4,8 +4,9 @@
 //
 // ?classes=2..10000&per_class=N&size=8..512&seed=S&split=train|heldout
 //
-// Coefficients are rounded to 2^-20 and points are iterated in whole numbers, so that every machine
-// draws the same bytes. Held-out pictures of a class are those with numbers from 2^23 on.
+// Coefficients are rounded to 2^-20 and points are iterated in whole numbers, so that they fall on
+// the same pixels on every machine. Held-out pictures of a class are those with numbers from 2^23
+// on.
 #pragma once
 
 #include <array>

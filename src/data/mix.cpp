@@ -18,7 +18,7 @@ double uniform53(uint32_t high, uint32_t low) {
 }
 
 // Beta(a, a) by Johnk's rejection, attempt k from block 1 + k of the slot's words. At a = 1, the
-// largest that is allowed, every second attempt is taken: a half behind 64 of them never comes.
+// largest that is allowed, every second attempt is taken.
 double symmetric_beta(double a, uint64_t seed, Op op, const Slot& slot) {
   for (uint32_t k = 0; k < 64; ++k) {
     const Words w = words_for(seed, op, slot, 1 + k);
@@ -26,7 +26,8 @@ double symmetric_beta(double a, uint64_t seed, Op op, const Slot& slot) {
                  y = std::pow(uniform53(w[2], w[3]), 1 / a);
     if (x + y <= 1 && x + y > 0) return static_cast<double>(static_cast<float>(x / (x + y)));
   }
-  return 0.5;
+  // Of a tiny a the powers are 0, and the distribution is a coin.
+  return coin(words_for(seed, op, slot, 1)[0]) ? 1 : 0;
 }
 
 }  // namespace

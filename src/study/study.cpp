@@ -371,16 +371,15 @@ struct Counts {
 
 // The settings of a model into grid.set, and the rate that its search starts with: that of its own
 // settings, of the study, of the base.
-double take_settings(const Study& study, const std::string& model, Grid& grid) {
-  Config base = grid.base;
-  resolve(base);
-  double start = study.lr_start.value_or(*base.optim.lr);
+// Nothing where none of them gives one.
+std::optional<double> take_settings(const Study& study, const std::string& model, Grid& grid) {
+  std::optional<double> start = study.lr_start ? study.lr_start : grid.base.optim.lr;
   std::vector<std::string> own;
   for (const auto& [pattern, settings] : study.set) {
     if (!matches(pattern, model)) continue;
     for (const std::string& setting : settings) {
       if (setting.starts_with("optim.lr="))
-        start = parse_double(setting.substr(setting.find('=') + 1)).value_or(start);
+        start = parse_double(setting.substr(setting.find('=') + 1));
       else
         own.push_back(setting);
     }
@@ -393,20 +392,21 @@ double take_settings(const Study& study, const std::string& model, Grid& grid) {
 Counts count_model(const Study& study, const char* key, const std::string& model, Grid& grid) {
   Counts counts;
   try {
-    counts.lr_start = take_settings(study, model, grid);
+    const std::optional<double> start = take_settings(study, model, grid);
     Config& config = grid.configs[model];
     config = grid.base;
     config.model.name = model;
-    config.optim.lr = counts.lr_start;
+    config.optim.lr = start;
     for (const std::string& setting : grid.set[model]) {
       const size_t at = setting.find('=');
       set_key(config, setting.substr(0, at), parse_toml_value(setting.substr(at + 1)), "grid.set");
     }
     counts.config = config;
     resolve(counts.config);
+    counts.lr_start = *counts.config.optim.lr;
     if ((study.lr_min && counts.lr_start < *study.lr_min) ||
         (study.lr_max && counts.lr_start > *study.lr_max))
-      fail(Exit::usage, "lr.start: {} lies outside lr.min and lr.max",
+      fail(Exit::usage, "the learning rate {} to start with lies outside lr.min and lr.max",
            number_text(counts.lr_start));
     const int64_t side = counts.config.train.image_size;
     const Arch arch = make_arch(config.model, grid.data.classes, sides_of(side));

@@ -133,8 +133,19 @@ TEST(Study, AFamilyHasARecipeAndARateOfItsOwn) {
   }
   EXPECT_EQ(starts, (std::map<std::string, double>{
                         {"nfnet_n0", 0.1}, {"nfnet_n1", 0.1}, {"vit_n0", 1e-3}, {"vit_n1", 1e-3}}));
-  EXPECT_EQ(refusal(kHead + std::string("lr.max = 0.01\n") + kMixed),
-            "s.toml: grid.models: nfnet_n1: lr.start: 0.1 lies outside lr.min and lr.max");
+  EXPECT_EQ(
+      refusal(kHead + std::string("lr.max = 0.01\n") + kMixed),
+      "s.toml: grid.models: nfnet_n1: the learning rate 0.1 to start with lies outside lr.min "
+      "and lr.max");
+  // Without a rate anywhere it is the default of the optimizer.
+  folder.write("base.toml", std::string(kTestBase).replace(std::string(kTestBase).find("lr = 0.1"),
+                                                           8, "beta1 = 0.9"));
+  folder.write("s.toml", kHead +
+                             "grid.models = [\"vit_n0\"]\ngrid.epochs = "
+                             "[0.5]\n[grid.set.vit_n0]\noptim.name = \"adamw\"\n");
+  EXPECT_EQ(
+      make_grid(load_study(folder.path / "s.toml", std::nullopt), test_data()).cells[0].lr_start,
+      1e-3);
   EXPECT_EQ(refusal(kHead + kMixed + "[grid.set.vit_n1]\noptim.lr = 5e-4\n"),
             "s.toml: grid.set: vit_n0 starts at optim.lr = 0.001, vit_n1 at 5e-04; models of one "
             "family start at the same rate");

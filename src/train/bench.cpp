@@ -4,6 +4,7 @@
 #include <ATen/ops/randn.h>
 #include <torch/version.h>
 
+#include "arch/cost.h"
 #include "base/process.h"
 #include "base/random.h"
 #include "config/load.h"
@@ -149,8 +150,11 @@ BenchResult bench_step(const BenchOptions& o) {
   BenchResult r = o.evaluation ? measure_evaluation(o, on_device(model, o.device), batch)
                                : measure_training(o, model, batch);
   r.images_per_s = 1e3 * static_cast<double>(batch_size) / r.step_ms;
-  r.tflops = (o.evaluation ? 2e-12 : 6e-12) * static_cast<double>(model.arch.macs(size, size)) *
-             r.images_per_s;
+  const int64_t macs = model.arch.macs(size, size);
+  const double flops = o.evaluation
+                           ? 2 * static_cast<double>(macs)
+                           : training_flops(macs, 1, ascent_share(o.config.optim, batch_size));
+  r.tflops = 1e-12 * flops * r.images_per_s;
   r.has_parts = o.evaluation || o.device == at::kCPU;
   r.gemm_tflops = matrix_product_tflops(o.precision, o.device);
   r.mfu = r.tflops / r.gemm_tflops;

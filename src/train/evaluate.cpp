@@ -1,6 +1,7 @@
 #include "train/evaluate.h"
 
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/sigmoid.h>
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/topk.h>
 #include <ATen/ops/zeros_like.h>
@@ -105,7 +106,8 @@ Evaluation evaluate(const Model& model, std::shared_ptr<const Source> source,
             .cpu();
     const at::Tensor best =
         std::get<1>(at::topk(logits, std::min<int64_t>(5, logits.size(1)), 1)).cpu().contiguous();
-    const at::Tensor probability = at::softmax(logits, 1).cpu().contiguous();
+    const at::Tensor probability =
+        (o.loss == "sigmoid" ? at::sigmoid(logits) : at::softmax(logits, 1)).cpu().contiguous();
     const float* chance = probability.const_data_ptr<float>();
     const float* loss = losses.const_data_ptr<float>();
     const int64_t* order = best.const_data_ptr<int64_t>();

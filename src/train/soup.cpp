@@ -10,6 +10,19 @@
 namespace nfscale {
 namespace {
 
+// What decides the function of the weights, beside their shapes.
+std::vector<std::pair<std::string, Json>> model_keys(const TrainedModel& t) {
+  Config config;
+  config.model = t.config;
+  config.model.drop_rate = config.model.stochastic_depth = 0;
+  config.model.head_bias.reset();
+  config.model.classes = 0;
+  std::vector<std::pair<std::string, Json>> keys;
+  for (const auto& [key, value] : config_values(config))
+    if (key.starts_with("model.")) keys.emplace_back(key, value);
+  return keys;
+}
+
 void require_same(const TrainedModel& first, const TrainedModel& other) {
   const auto refuse = [&](const std::string& what) {
     fail(Exit::usage, "{}: {} not that of {}: only runs of one model can be averaged",
@@ -20,16 +33,30 @@ void require_same(const TrainedModel& first, const TrainedModel& other) {
     if (other.model.params[i].name != first.model.params[i].name ||
         other.model.params[i].shape != first.model.params[i].shape)
       refuse("the model is");
-  if (other.model.arch.numerics != first.model.arch.numerics) refuse("model.numerics is");
+  const auto a = model_keys(first), b = model_keys(other);
+  for (size_t i = 0; i < a.size(); ++i)
+    if (!(a[i].second == b[i].second)) refuse(a[i].first + " is");
   if (other.class_names != first.class_names) refuse("the list of classes is");
-  if (other.data.mean != first.data.mean || other.data.std != first.data.std)
-    refuse("the mean or deviation of the pictures is");
+  if (other.data.mean != first.data.mean || other.data.std != first.data.std ||
+      other.data.eval_crop != first.data.eval_crop || other.data.exif != first.data.exif ||
+      other.eval_size != first.eval_size)
+    refuse("the preparation of pictures is");
+  if (other.loss != first.loss) refuse("loss.kind is");
+}
+
+TrainedModel load_finite(const Path& path) {
+  TrainedModel t = load_trained(path);
+  for (size_t i = 0; i < t.model.weights.size(); ++i)
+    if (!t.model.weights[i].detach().isfinite().all().item<bool>())
+      fail(Exit::usage, "{}: {} holds numbers that are not finite", t.file.string(),
+           t.model.params[i].name);
+  return t;
 }
 
 std::vector<TrainedModel> load_all(const std::vector<Path>& checkpoints) {
   std::vector<TrainedModel> all;
   for (const Path& path : checkpoints) {
-    all.push_back(load_trained(path));
+    all.push_back(load_finite(path));
     require_same(all.front(), all.back());
   }
   return all;
@@ -48,9 +75,9 @@ TrainedModel with_one_more(const TrainedModel& soup, double count, const Trained
 
 TrainedModel uniform_soup(const std::vector<Path>& checkpoints) {
   NFSCALE_CHECK(!checkpoints.empty());
-  TrainedModel soup = load_trained(checkpoints[0]);
+  TrainedModel soup = load_finite(checkpoints[0]);
   for (size_t i = 1; i < checkpoints.size(); ++i) {
-    const TrainedModel more = load_trained(checkpoints[i]);
+    const TrainedModel more = load_finite(checkpoints[i]);
     require_same(soup, more);
     soup = with_one_more(soup, static_cast<double>(i), more);
   }

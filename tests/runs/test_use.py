@@ -32,12 +32,12 @@ def nfscale(*args, want=0):
     return r
 
 
-def train(data, out, heldout=None, want=0):
+def train(data, out, heldout=None, want=0, more=()):
     sets = {"model.name": "nfnet", "model.depth": "[1,1,1,1]", "model.width": "[8,8,16,16]", "model.group_width": "8", "model.stem": "[4,4,4,4]", "model.stem_stride": "[1,2,1,2]",
             "data.train": f"folder:{data}", "train.duration": "3st", "train.batch": "8", "train.image_size": "16", "train.precision": "f32", "schedule.warmup": "0"}
     if heldout:
         sets["data.heldout"] = f"folder:{heldout}"
-    return nfscale("pretrain", "--out", out, "--threads", 1, *[part for k, v in sets.items() for part in ("--set", f"{k}={v}")], want=want)
+    return nfscale("pretrain", "--out", out, "--threads", 1, *[part for k, v in [*sets.items(), *more] for part in ("--set", f"{k}={v}")], want=want)
 
 
 class Classes(unittest.TestCase):
@@ -66,6 +66,13 @@ class Classes(unittest.TestCase):
             losses.append(json.loads((run / "result.json").read_text())["heldout"]["loss"])
         self.assertEqual(losses[0], losses[1])
         self.assertIn("b", train(folder("hole", {"a": False, "b": True, "c": False}), ROOT / "hole-run", want=2).stderr)
+
+    def test_a_model_may_have_more_classes_than_its_data(self):
+        data, run = folder("some", {"a": False, "b": False}), ROOT / "some-run"
+        train(data, run, more=[("model.classes", "4")])
+        result = json.loads(nfscale("eval", run, "--data", f"folder:{data}", "--json").stdout)
+        self.assertEqual([c["class"] for c in result["classes"]], ["a", "b", "2", "3"])
+        self.assertEqual(sum(c["examples"] for c in result["classes"]), 12)
 
     def test_an_export_keeps_weights_and_meaning(self):
         data, run, out = folder("export", {"x": False, "y": False}), ROOT / "export-run", ROOT / "export.safetensors"
