@@ -10,21 +10,6 @@
 namespace nfscale {
 namespace {
 
-double loss_on(const TrainedModel& trained, const std::shared_ptr<const Source>& source,
-               int threads) {
-  EvaluateOptions o{.data = trained.data,
-                    .class_names = trained.class_names,
-                    .size = trained.eval_size,
-                    .batch = 64,
-                    .threads = std::max(1, threads / 2),
-                    .compute = compute_type(trained.precision),
-                    .loss = trained.loss};
-  if (o.class_names.empty())
-    for (int64_t c = 0; c < trained.model.arch.classes; ++c)
-      o.class_names.push_back(std::to_string(c));
-  return evaluate(trained.model, source, o).loss;
-}
-
 void write_model(const Path& out, const TrainedModel& trained) {
   const SafetensorsFile like = read_safetensors(trained.file);
   write_safetensors(out, like.metadata, weight_views(trained.model, trained.model.weights));
@@ -44,7 +29,8 @@ void run_average(const Args& args) {
   }
   const auto source = open_source({args.text("--data")});
   const GreedySoup soup = greedy_soup(checkpoints, [&](const TrainedModel& trained) {
-    return loss_on(trained, source, args.threads());
+    const EvaluateOptions options = evaluate_options(trained, std::max(1, args.threads() / 2));
+    return evaluate(trained.model, source, options).loss;
   });
   write_model(out, soup.model);
   Json steps = Json::array();

@@ -107,16 +107,8 @@ void run_eval(const Args& args) {
   const int64_t size = args.integer("--size", trained.eval_size, 1, 65500);
   const auto source = open_source({args.text("--data")});
   Csv predictions{"predictions", {"index", "key", "label", "predicted", "probability", "loss"}, {}};
-  EvaluateOptions options{.data = trained.data,
-                          .class_names = trained.class_names,
-                          .size = size,
-                          .batch = 64,
-                          .threads = std::max(1, args.threads() / 2),
-                          .compute = compute_type(trained.precision),
-                          .loss = trained.loss};
-  if (options.class_names.empty())
-    for (int64_t c = 0; c < trained.model.arch.classes; ++c)
-      options.class_names.push_back(std::to_string(c));
+  EvaluateOptions options = evaluate_options(trained, std::max(1, args.threads() / 2));
+  options.size = size;
   if (args.has("--predictions"))
     options.each = [&](const ExamplePrediction& p) {
       predictions.rows.push_back({std::to_string(predictions.rows.size()), printable(p.key),

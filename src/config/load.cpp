@@ -181,6 +181,11 @@ bool changes_no_result(const std::string& key) {
          key == "data.ledger";
 }
 
+bool is_of_backbone(const std::string& key) {
+  return key.starts_with("model.") && key != "model.classes" && key != "model.drop_rate" &&
+         key != "model.stochastic_depth" && key != "model.head_bias";
+}
+
 std::string config_hash(const Config& config, const std::string& train_fingerprint,
                         const std::string& heldout_fingerprint) {
   Hasher hasher;

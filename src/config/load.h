@@ -46,6 +46,10 @@ std::vector<std::string> config_keys();
 // Keys that change no result: they may differ between the start and a resume of a run.
 bool changes_no_result(const std::string& key);
 
+// Keys of the model that its weights depend on: all but the classes, and what a run that begins
+// with these weights decides anew.
+bool is_of_backbone(const std::string& key);
+
 // Identity of a run: a hash of all keys that change results, with the sources replaced by the
 // fingerprints of their data, so that data may move.
 std::string config_hash(const Config& config, const std::string& train_fingerprint,

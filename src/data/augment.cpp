@@ -179,22 +179,16 @@ void paste(const Picture& from, const Box& box, Picture& to) {
 
 void training_row(const Picture& picture, const DataConfig& data, const Normalisation& normalise,
                   uint64_t seed, const Slot& slot, int64_t size, float* row) {
-  if (!data.augment.randaugment.empty()) {
-    Picture part = cut_and_mirrored(picture, data, seed, slot, size);
-    randaugment(part, data, seed, slot);
-    return normalise.apply(part, row);
-  }
-  if (data.augment.crop == "inception") {
-    const Box box = inception_box(picture.width, picture.height, seed, slot).box;
-    normalise.apply(resize(picture, box, size, size), row);
-  } else {
+  // Bytes cannot hold padding that is exactly the mean.
+  if (data.augment.crop == "pad" && data.augment.randaugment.empty()) {
     const Picture part = evaluation_crop(picture, data.eval_crop, size);
-    if (data.augment.crop == "pad")
-      padded_window(part, data, normalise, seed, slot, size, row);
-    else
-      normalise.apply(part, row);
+    padded_window(part, data, normalise, seed, slot, size, row);
+    if (is_mirrored(data, seed, slot)) mirror(row, size);
+    return;
   }
-  if (is_mirrored(data, seed, slot)) mirror(row, size);
+  Picture part = cut_and_mirrored(picture, data, seed, slot, size);
+  randaugment(part, data, seed, slot);
+  normalise.apply(part, row);
 }
 
 void mixed_row(const Picture& picture, const Slot& slot, const Picture& partner,

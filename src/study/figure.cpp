@@ -130,7 +130,7 @@ FigureValues model_values(const FigureInputs& families, double share,
                           const std::vector<std::string>& more) {
   std::vector<std::string> models, colors;
   for (const FigureInput& in : families) {
-    const std::vector<std::string> own = models_of(in.cells);
+    const std::vector<std::string> own = models_of(in.conclusions.cells);
     models.insert(models.end(), own.begin(), own.end());
     const std::vector<std::string> range =
         in.several ? shades(in.conclusions.family, own.size()) : kColors;

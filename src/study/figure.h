@@ -55,7 +55,6 @@ struct FinetunedPoint {
 // All that figures are drawn from, of one family.
 struct FigureInput {
   bool several = false;  // the study has other families too
-  std::vector<CellRow> cells;
   Conclusions conclusions;
   std::vector<Prediction> predictions;
   std::vector<RateTrial> trials;

@@ -51,7 +51,7 @@ constexpr const char* kSpec = R"vl({
 void add_touches(const FigureInput& in, const Tangent& law, Figure& figure) {
   for (const TouchPoint& t : law.touches) {
     std::vector<std::string> runs;
-    for (const CellRow& c : in.cells)
+    for (const CellRow& c : in.conclusions.cells)
       if (c.model == t.model && !in.run(c.cell).empty()) runs.push_back(in.run(c.cell));
     figure.add("touch", {{"model", t.model},
                          {"compute", t.compute},

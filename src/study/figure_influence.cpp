@@ -69,7 +69,7 @@ const CellInfluence* influence_of(const FigureInput& in, const std::string& cell
 }
 
 void add_excess(const FigureInput& in, Figure& figure) {
-  for (const CellRow& c : in.cells) {
+  for (const CellRow& c : in.conclusions.cells) {
     if (std::isnan(c.excess)) continue;
     const CellInfluence* i = influence_of(in, c.cell);
     figure.add("excess", {{"cell", c.cell},
@@ -94,7 +94,7 @@ void add_without(const FigureInput& in, const Tangent& law, Figure& figure) {
   for (const CellInfluence& i : in.conclusions.influence)
     if (std::isfinite(shift(i))) shifts.push_back(shift(i));
   std::sort(shifts.rbegin(), shifts.rend());
-  for (const CellRow& c : in.cells) {
+  for (const CellRow& c : in.conclusions.cells) {
     const CellInfluence* i = influence_of(in, c.cell);
     if (!i || !std::isfinite(shift(*i))) continue;
     const bool named = shift(*i) > 0 && shift(*i) >= shifts[std::min<size_t>(2, shifts.size() - 1)];
@@ -145,7 +145,7 @@ void draw_influence(const FigureInput& in, bool with_law, Figure& figure) {
   for (const FigureRow& row : figure.rows)
     if (row.kind == "excess")
       most = std::max(most, std::abs(row.values.at("excess_percent").as_double()));
-  std::vector<std::string> models = models_of(in.cells);
+  std::vector<std::string> models = models_of(in.conclusions.cells);
   FigureValues values = model_values({in}, 0.5);
   const Json exponents = shift_domain(figure, "exponent"), ratios = shift_domain(figure, "ratio");
   values.emplace_back("EXPONENTS", exponents);

@@ -91,7 +91,7 @@ bool shown(const FigureInput& in, const CellRow& c) {
 }
 
 void add_cells(const FigureInput& in, Figure& figure) {
-  for (const CellRow& c : in.cells) {
+  for (const CellRow& c : in.conclusions.cells) {
     if (!shown(in, c)) continue;
     figure.add("cell", {{"cell", c.cell},
                         {"model", c.model},
@@ -133,7 +133,7 @@ void add_law(const FigureInput& in, Figure& figure) {
 void add_predictions(const FigureInput& in, Figure& figure) {
   for (const Prediction& p : in.predictions) {
     double compute = in.by_hours() ? p.device_hours : std::nan("");
-    for (const CellRow& c : in.cells)
+    for (const CellRow& c : in.conclusions.cells)
       if (c.cell == p.target && in.compute(c) > 0) compute = in.compute(c);
     for (const CellForecast& f : in.conclusions.forecasts)
       if (f.cell == p.target) compute = f.compute;

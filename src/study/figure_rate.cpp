@@ -100,7 +100,7 @@ std::string open_side(const CellRow& c) {
 }
 
 void add_rates(const FigureInput& in, Figure& figure) {
-  for (const CellRow& c : in.cells) {
+  for (const CellRow& c : in.conclusions.cells) {
     if (std::isnan(c.lr_best)) continue;
     const bool low = c.bracket == "low" || c.bracket == "both";
     const bool high = c.bracket == "high" || c.bracket == "both";
@@ -124,7 +124,7 @@ void add_rates(const FigureInput& in, Figure& figure) {
 void add_trend(const FigureInput& in, Figure& figure) {
   const auto& rate = in.conclusions.rate;
   if (!rate) return;
-  for (const CellRow& c : in.cells)
+  for (const CellRow& c : in.conclusions.cells)
     if (!std::isnan(c.lr_best))
       figure.add("trend", {{"cell", c.cell},
                            {"model", c.model},
@@ -168,7 +168,7 @@ std::string rate_reading(const FigureInput& in) {
 void draw_rates(const FigureInput& in, Figure& figure) {
   LogRange x, y;
   double some = 0;
-  for (const CellRow& c : in.cells) {
+  for (const CellRow& c : in.conclusions.cells) {
     if (std::isnan(c.lr_best)) continue;
     some = c.lr_best;
     x.include(c.epochs);
@@ -176,7 +176,7 @@ void draw_rates(const FigureInput& in, Figure& figure) {
     y.include(c.lr_best * in.lr_factor);
   }
   const std::vector<double> rates = grid_rates(some, in.lr_factor, y.low, y.high);
-  const std::vector<std::string> models = models_of(in.cells);
+  const std::vector<std::string> models = models_of(in.conclusions.cells);
   FigureValues values = model_values({in});
   values.emplace_back("PLACE",
                       fmt::format("datum.epochs * pow(2, {:.4g} * (indexof({}, datum.model) - {}))",
@@ -184,7 +184,7 @@ void draw_rates(const FigureInput& in, Figure& figure) {
                                   Json(models).dump(), static_cast<double>(models.size() - 1) / 2));
   values.emplace_back("XDOMAIN", Json::array({x.low / 1.4, x.high * 1.4}));
   values.emplace_back("YDOMAIN", Json::array({y.low / 1.25, y.high * 1.25}));
-  values.emplace_back("XTICKS", Json(epochs_of(in.cells)));
+  values.emplace_back("XTICKS", Json(epochs_of(in.conclusions.cells)));
   values.emplace_back("YTICKS", Json(rates));
   draw(figure, kRateSpec, {"cell", "trend"}, values);
 }
@@ -230,9 +230,9 @@ void draw_curves(const FigureInput& in, Figure& figure) {
   for (const RateTrial& t : in.trials) x.include(t.lr);
   const double some = x.low;
   const std::vector<double> rates = grid_rates(some, in.lr_factor, x.low, x.high);
-  const std::vector<std::string> models = models_of(in.cells);
+  const std::vector<std::string> models = models_of(in.conclusions.cells);
   std::vector<const CellRow*> order;
-  for (const CellRow& c : in.cells) order.push_back(&c);
+  for (const CellRow& c : in.conclusions.cells) order.push_back(&c);
   const auto rank = [&](const CellRow* c) {
     return std::pair(std::find(models.begin(), models.end(), c->model) - models.begin(), c->epochs);
   };
@@ -242,7 +242,7 @@ void draw_curves(const FigureInput& in, Figure& figure) {
   for (const CellRow* c : order) names.push_back(c->cell);
   FigureValues values = model_values({in});
   values.emplace_back("CELLS", Json(names));
-  values.emplace_back("COLUMNS", epochs_of(in.cells).size());
+  values.emplace_back("COLUMNS", epochs_of(in.conclusions.cells).size());
   const double side = std::sqrt(in.lr_factor);
   values.emplace_back("XDOMAIN", Json::array({x.low / side, x.high * side}));
   values.emplace_back("XTICKS", Json(rates));
@@ -274,7 +274,7 @@ Figure curves_figure(const FigureInput& in) {
   Figure figure;
   figure.name = "figure4-curves";
   figure.title = "Learning-rate curves";
-  for (const CellRow& c : in.cells) add_curve(in, c, figure);
+  for (const CellRow& c : in.conclusions.cells) add_curve(in, c, figure);
   if (figure.rows.empty()) {
     figure.waits = "The learning-rate curves wait for the first trial that ends.";
     return figure;

@@ -102,7 +102,7 @@ void draw_record(const FigureInput& in, Figure& figure) {
   for (const double v : {range.low, range.high})
     diagonal.push(Json::object({{"observed", v}, {"predicted", v}}));
   // A target need not be a model of the grid.
-  std::vector<std::string> known = models_of(in.cells), more;
+  std::vector<std::string> known = models_of(in.conclusions.cells), more;
   for (const FigureRow& row : figure.rows)
     if (const std::string& model = row.values.at("model").as_string();
         std::find(known.begin(), known.end(), model) == known.end()) {

@@ -116,10 +116,10 @@ TEST(Figure, EveryCellAndTrialLeadsToItsRun) {
 
 TEST(Figure, AnArrowPointsToTheSideThatWasNotTried) {
   Made m = made(false);
-  m.results.cells[0].edge = true;
-  m.results.cells[0].bracket = "low";
-  m.results.cells[1].edge = true;
-  m.results.cells[1].bracket = "high";
+  m.results.conclusions.families[0].cells[0].edge = true;
+  m.results.conclusions.families[0].cells[0].bracket = "low";
+  m.results.conclusions.families[0].cells[1].edge = true;
+  m.results.conclusions.families[0].cells[1].bracket = "high";
   const Figure rates = rate_figure(input_of(m));
   EXPECT_EQ(rates.rows[0].values.at("edge").as_string(), "up");
   EXPECT_EQ(rates.rows[1].values.at("edge").as_string(), "down");

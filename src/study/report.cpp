@@ -38,7 +38,6 @@ FigureInput figure_input(const Grid& grid, const StudyView& view, const StudyRes
   FigureInput input;
   input.several = r.conclusions.families.size() > 1;
   input.conclusions = r.conclusions.families[f];
-  input.cells = input.conclusions.cells;
   input.predictions = predictions_of_family(grid, r, f);
   input.lr_factor = grid.lr_factor;
   input.heldout_examples = grid.data.heldout_examples;

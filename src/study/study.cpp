@@ -370,8 +370,7 @@ struct Counts {
 };
 
 // The settings of a model into grid.set, and the rate that its search starts with: that of its own
-// settings, of the study, of the base.
-// Nothing where none of them gives one.
+// settings, of the study, of the base; nothing where none of them gives one.
 std::optional<double> take_settings(const Study& study, const std::string& model, Grid& grid) {
   std::optional<double> start = study.lr_start ? study.lr_start : grid.base.optim.lr;
   std::vector<std::string> own;

@@ -97,7 +97,6 @@ inline Prediction sealed(std::optional<double> observed) {
 
 inline FigureInput input_of(const Made& m) {
   FigureInput in;
-  in.cells = m.results.cells;
   in.conclusions = m.results.conclusions.families[0];
   in.best_runs = best_runs(m.grid, m.view);
   return in;

@@ -6,16 +6,6 @@
 #include "model/vit.h"
 
 namespace nfscale {
-namespace {
-
-// What a run decides about the model that it begins with.
-bool is_of_the_run(const std::string& key) {
-  return key == "model.classes" || key == "model.drop_rate" || key == "model.stochastic_depth" ||
-         key == "model.head_bias";
-}
-
-}  // namespace
-
 void take_backbone(LoadedConfig& loaded, const TrainedModel& backbone) {
   Config config = loaded.config;
   config.model = backbone.config;
@@ -27,7 +17,7 @@ void take_backbone(LoadedConfig& loaded, const TrainedModel& backbone) {
   const auto asked = config_values(loaded.config), taken = config_values(config);
   for (size_t i = 0; i < asked.size(); ++i) {
     const auto& [key, value] = asked[i];
-    if (!key.starts_with("model.") || is_of_the_run(key)) continue;
+    if (!is_of_backbone(key)) continue;
     if (given(key) && !(value == taken[i].second))
       fail(Exit::usage,
            "{}: {} = {}, but the model is that of --init, {} with {} = {}; leave it out",
@@ -57,8 +47,6 @@ void load_backbone(Model& model, const TrainedModel& backbone) {
                                     [&](const Param& q) { return q.name == p.name; });
     NFSCALE_CHECK(found != from.params.end());
     at::Tensor weight = from.weights[static_cast<size_t>(found - from.params.begin())].detach();
-    if (!weight.isfinite().all().item<bool>())
-      fail(Exit::usage, "{}: {} holds numbers that are not finite", backbone.file.string(), p.name);
     if (p.name == "pos_embed")
       weight = resize_position_embedding(weight, model.arch.vit.prefix(), from.arch.vit.grid,
                                          model.arch.vit.grid, numerics_of(model.arch));

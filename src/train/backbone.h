@@ -12,8 +12,7 @@ namespace nfscale {
 void take_backbone(LoadedConfig& loaded, const TrainedModel& backbone);
 
 // Copies all weights but those of the classifier; the position embedding of a Vision Transformer is
-// resized to the pictures of `model`. Exit::usage naming the file and the tensor where one is not
-// finite.
+// resized to the pictures of `model`.
 void load_backbone(Model& model, const TrainedModel& backbone);
 
 }  // namespace nfscale

@@ -73,6 +73,19 @@ at::Tensor batch_images(const Batch& b, int64_t begin, int64_t end) {
   return at::from_blob(pixels, {end - begin, b.size, b.size, 3}, at::kFloat).permute({0, 3, 1, 2});
 }
 
+EvaluateOptions evaluate_options(const TrainedModel& trained, int threads) {
+  EvaluateOptions options{.data = trained.data,
+                          .class_names = trained.class_names,
+                          .size = trained.eval_size,
+                          .threads = threads,
+                          .compute = compute_type(trained.precision),
+                          .loss = trained.loss};
+  if (options.class_names.empty())
+    for (int64_t c = 0; c < trained.model.arch.classes; ++c)
+      options.class_names.push_back(std::to_string(c));
+  return options;
+}
+
 Evaluation evaluate(const Model& model, std::shared_ptr<const Source> source,
                     const EvaluateOptions& o) {
   const at::NoGradGuard no_grad;

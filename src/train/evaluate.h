@@ -12,6 +12,7 @@
 #include "data/loader.h"
 #include "data/source.h"
 #include "model/forward.h"
+#include "train/weights_file.h"
 
 namespace nfscale {
 
@@ -51,6 +52,8 @@ struct EvaluateOptions {
   std::string loss = "softmax";
   std::function<void(const ExamplePrediction&)> each = {};
 };
+// As the model was trained; classes without names get their numbers.
+EvaluateOptions evaluate_options(const TrainedModel& trained, int threads);
 
 // Adds up what is known of single examples.
 class EvaluationSum {

@@ -3,6 +3,7 @@
 #include <ATen/ops/lerp.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/error.h"
 #include "config/load.h"
@@ -10,17 +11,10 @@
 namespace nfscale {
 namespace {
 
-// What decides the function of the weights, beside their shapes.
-std::vector<std::pair<std::string, Json>> model_keys(const TrainedModel& t) {
+std::vector<std::pair<std::string, Json>> values_of(const ModelConfig& model) {
   Config config;
-  config.model = t.config;
-  config.model.drop_rate = config.model.stochastic_depth = 0;
-  config.model.head_bias.reset();
-  config.model.classes = 0;
-  std::vector<std::pair<std::string, Json>> keys;
-  for (const auto& [key, value] : config_values(config))
-    if (key.starts_with("model.")) keys.emplace_back(key, value);
-  return keys;
+  config.model = model;
+  return config_values(config);
 }
 
 void require_same(const TrainedModel& first, const TrainedModel& other) {
@@ -33,9 +27,9 @@ void require_same(const TrainedModel& first, const TrainedModel& other) {
     if (other.model.params[i].name != first.model.params[i].name ||
         other.model.params[i].shape != first.model.params[i].shape)
       refuse("the model is");
-  const auto a = model_keys(first), b = model_keys(other);
+  const auto a = values_of(first.config), b = values_of(other.config);
   for (size_t i = 0; i < a.size(); ++i)
-    if (!(a[i].second == b[i].second)) refuse(a[i].first + " is");
+    if (is_of_backbone(a[i].first) && !(a[i].second == b[i].second)) refuse(a[i].first + " is");
   if (other.class_names != first.class_names) refuse("the list of classes is");
   if (other.data.mean != first.data.mean || other.data.std != first.data.std ||
       other.data.eval_crop != first.data.eval_crop || other.data.exif != first.data.exif ||
@@ -46,10 +40,7 @@ void require_same(const TrainedModel& first, const TrainedModel& other) {
 
 TrainedModel load_finite(const Path& path) {
   TrainedModel t = load_trained(path);
-  for (size_t i = 0; i < t.model.weights.size(); ++i)
-    if (!t.model.weights[i].detach().isfinite().all().item<bool>())
-      fail(Exit::usage, "{}: {} holds numbers that are not finite", t.file.string(),
-           t.model.params[i].name);
+  require_finite(t);
   return t;
 }
 
@@ -88,7 +79,10 @@ GreedySoup greedy_soup(const std::vector<Path>& checkpoints,
                        const std::function<double(const TrainedModel&)>& loss) {
   const std::vector<TrainedModel> all = load_all(checkpoints);
   std::vector<std::pair<double, size_t>> order;
-  for (size_t i = 0; i < all.size(); ++i) order.emplace_back(loss(all[i]), i);
+  for (size_t i = 0; i < all.size(); ++i) {
+    const double alone = loss(all[i]);
+    order.emplace_back(std::isnan(alone) ? INFINITY : alone, i);  // NaN has no place in an order
+  }
   std::stable_sort(order.begin(), order.end());
   GreedySoup soup{all[order[0].second], order[0].first, {}};
   double count = 1;

@@ -457,6 +457,7 @@ Run open(LoadedConfig& loaded, const TrainOptions& options) {
   std::optional<TrainedModel> backbone;
   if (options.finetune) {
     backbone = load_trained(*options.init);
+    require_finite(*backbone);
     take_backbone(loaded, *backbone);
   }
   Config& config = loaded.config;

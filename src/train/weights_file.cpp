@@ -195,4 +195,12 @@ TrainedModel load_trained(const Path& checkpoint, const std::string& ema,
   return t;
 }
 
+void require_finite(const TrainedModel& trained) {
+  const Model& model = trained.model;
+  for (size_t i = 0; i < model.weights.size(); ++i)
+    if (!model.weights[i].detach().isfinite().all().item<bool>())
+      fail(Exit::usage, "{}: {} holds numbers that are not finite", trained.file.string(),
+           model.params[i].name);
+}
+
 }  // namespace nfscale

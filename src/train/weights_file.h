@@ -36,6 +36,9 @@ std::map<std::string, std::string> weight_metadata(const Config& config, const A
 TrainedModel load_trained(const Path& checkpoint, const std::string& ema = "",
                           const std::string& model_name = "");
 
+// Exit::usage naming the file and the first tensor with a number that is not finite.
+void require_finite(const TrainedModel& trained);
+
 // The weight file that load_trained would read.
 Path weight_file_of(const Path& checkpoint, const std::string& ema = "");
 

@@ -80,7 +80,7 @@ def event_steps(out):
     return frames - 1      # the first names the version of the format
 
 
-class Case(unittest.TestCase):
+class _Case(unittest.TestCase):
     @classmethod
     def whole(cls):
         """The directory of an undisturbed run."""
@@ -113,7 +113,7 @@ class Case(unittest.TestCase):
         self.assertEqual([p for p in out.rglob("*") if p.suffix == ".tmp"], [])
 
 
-class Resume(Case):
+class Resume(_Case):
     def test_order_after_a_kill_in_the_second_epoch(self):
         """modelscope/ms-swift#10050: a loader that went back to the order of epoch 0 trained on some pictures twice."""
         out = self.killed_at(12)
@@ -208,7 +208,7 @@ def flip(path):
     path.write_bytes(data)
 
 
-class Transformers(Case):
+class Transformers(_Case):
     def test_a_kill_changes_no_byte_with_any_optimizer(self):
         for optimizer in "adamw", "adafactor":
             with self.subTest(optimizer):
@@ -239,7 +239,7 @@ class Transformers(Case):
         self.assertIn("optim.lr is 0.003", r.stderr)
 
 
-class Ends(Case):
+class Ends(_Case):
     def test_gradients_do_not_depend_on_the_micro_batch(self):
         """modelscope/ms-swift#10084: the last, smaller group of micro-batches was divided by the size of a full one."""
         found = {}

@@ -143,6 +143,14 @@ class FineTuning(unittest.TestCase):
         self.assertLessEqual(result["loss"], alone[0])
         evaluated = json.loads(nfscale("eval", greedy, "--data", f"folder:{self.data}", "--json").stdout)
         self.assertAlmostEqual(evaluated["loss"], result["loss"], places=6)
+        overflowing, whole = ROOT / "overflowing.safetensors", bytearray((runs[0] / "model.safetensors").read_bytes())
+        length = struct.unpack("<Q", whole[:8])[0]
+        begin, end = json.loads(whole[8:8 + length])["head.fc.weight"]["data_offsets"]
+        whole[8 + length + begin:8 + length + end] = struct.pack("<f", 3e38) * ((end - begin) // 4)
+        overflowing.write_bytes(whole)
+        steps = json.loads(nfscale("average", overflowing, runs[0], "--data", f"folder:{self.data}", "--out", greedy, "--json").stdout)["steps"]
+        self.assertEqual([s["taken"] for s in steps], [True, False])      # a loss that is no number is the worst, in any order
+        self.assertEqual(steps[1]["checkpoint"], str(overflowing))
         self.assertIn("one model", nfscale("average", runs[0], self.backbone, "--out", ROOT / "no.safetensors", want=2).stderr)
         self.assertFalse((ROOT / "no.safetensors").exists())
 
