@@ -65,6 +65,7 @@ struct Param {
   // 0 before the first block, then the number of the block, behind the last one more: what
   // layer-wise decay of the rate counts.
   int64_t level = 0;
+  bool frozen = false;  // not trained
   int64_t count() const;
   // Kernels of convolutions and linear layers, the only ones that decay: not biases, gains,
   // LayerNorms, tables.

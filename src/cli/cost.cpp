@@ -120,7 +120,7 @@ Cost cost_of_run(const Args& args) {
 std::vector<Cost> costs_of_study(const Args& args) {
   const Study study = load_study(*args.path("--study"), args.path("--out"));
   const Config base = load_config(study.base, {}).config;
-  std::optional<StudyData> data = planned_data(study.out / "plan.json", base);
+  std::optional<StudyData> data = planned_data(study);
   if (!data && base.data.examples == 0)
     fail(Exit::usage,
          "{}: data.examples: needed to turn epochs into images; or `nfscale study plan {}` counts "

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <thread>
 
+#include "base/files.h"
 #include "base/log.h"
 #include "base/process.h"
 #include "base/text.h"
@@ -12,6 +13,8 @@
 #include "config/load.h"
 #include "data/decode.h"
 #include "data/order.h"
+#include "data/sheet.h"
+#include "data/show.h"
 #include "data/source.h"
 
 namespace nfscale {
@@ -189,6 +192,54 @@ void run_order(const Args& args) {
   print_result(args, Json::object({{"rows", rows}}), args.json() ? "" : text_table(table));
 }
 
+Json box_json(const Box& b) {
+  return Json::array({b.x, b.y, b.width, b.height});
+}
+
+Json shown_json(const ShownSlot& s) {
+  Json operations = Json::array();
+  for (const AugmentationDraw& d : s.draw.operations) operations.push(augmentation_text(d));
+  Json row = Json::object({{"slot", s.slot},
+                           {"epoch", s.of.epoch},
+                           {"example", s.of.example},
+                           {"copy", s.of.copy},
+                           {"key", s.key},
+                           {"class", s.label},
+                           {"picture", Json::array({s.width, s.height})},
+                           {"crop", s.draw.box ? box_json(*s.draw.box) : Json()},
+                           {"mirrored", s.draw.mirrored},
+                           {"operations", operations},
+                           {"broken", s.broken.empty() ? Json() : Json(s.broken)}});
+  if (!s.partner) return row.set("partner", nullptr);
+  const Mix& mix = s.partner->mix;
+  return row.set("partner", Json::object({{"slot", s.partner->slot},
+                                          {"key", s.partner->key},
+                                          {"class", s.partner->label},
+                                          {"share", 1 - mix.share},
+                                          {"box", mix.paste ? box_json(mix.box) : Json()}}));
+}
+
+void run_show(const Args& args) {
+  constexpr uint64_t kMost = 1024;
+  Config config = load_config(args.path("--config"), args.all("--set")).config;
+  resolve(config);
+  const auto [begin, end] = slot_range(args.text("--slot", "0..16"));
+  if (begin == end || end - begin > kMost)
+    fail(Exit::usage, "--slot: 1 to {} slots fit on a sheet, found {}", kMost, end - begin);
+  if (config.data.train.empty()) fail(Exit::usage, "data.train is not set");
+  const std::vector<ShownSlot> slots =
+      show_slots(open_source(config.data.train), config, begin, end);
+  std::vector<CaptionedPicture> pictures;
+  Json rows = Json::array();
+  for (const ShownSlot& s : slots) {
+    pictures.push_back({s.picture, caption_of(s)});
+    rows.push(shown_json(s));
+  }
+  const Path out = *args.path("--out");
+  write_file(out, png_bytes(contact_sheet(pictures)));
+  print_result(args, Json::object({{"rows", rows}, {"out", out.string()}}), out.string() + "\n");
+}
+
 }  // namespace
 
 std::vector<Command> data_commands() {
@@ -224,9 +275,10 @@ std::vector<Command> data_commands() {
        "draws the pictures of some slots as training gets them",
        "nfscale data show --config run.toml --slot 0..64 --out sheet.png",
        {{"--config", "FILE", "configuration of the run"},
-        {"--slot", "A..B", "slots; B is left out"},
-        {"--out", "FILE", "PNG to write"}},
-       [](const Args&) { not_supported("data show"); }},
+        {"--set", "K=V", "another value for a key", Times::any},
+        {"--slot", "A..B", "slots; B is left out; 0..16"},
+        {"--out", "FILE", "PNG to write", Times::once}},
+       run_show},
   };
 }
 

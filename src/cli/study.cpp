@@ -24,22 +24,30 @@
 namespace nfscale {
 namespace {
 
-// The only place where a study meets its data.
-StudyData read_data(const Study& study) {
-  const Config base = load_config(study.base, {}).config;
-  if (base.data.train.empty()) fail(Exit::usage, "{}: data.train is missing", study.base.string());
-  if (base.data.heldout.empty())
+StudyData data_of(const Path& file) {
+  const Config config = load_config(file, {}).config;
+  if (config.data.train.empty()) fail(Exit::usage, "{}: data.train is missing", file.string());
+  if (config.data.heldout.empty())
     fail(Exit::usage,
          "{}: data.heldout: a study needs a held-out set (one folder can be divided by "
          "?split=train&share=0.05 and ?split=heldout&share=0.05)",
-         study.base.string());
-  const auto train = open_source(base.data.train), heldout = open_source(base.data.heldout);
+         file.string());
+  const auto train = open_source(config.data.train), heldout = open_source(config.data.heldout);
+  require_training_set(*train);
+  match_classes(*heldout, train->classes());
   return {.examples = train->size(),
           .heldout_examples = heldout->size(),
-          .classes = base.model.classes ? base.model.classes
-                                        : static_cast<int64_t>(train->classes().size()),
+          .classes = config.model.classes ? config.model.classes
+                                          : static_cast<int64_t>(train->classes().size()),
           .train_fingerprint = train->fingerprint(),
           .heldout_fingerprint = heldout->fingerprint()};
+}
+
+// The only place where a study meets its data.
+StudyData read_data(const Study& study) {
+  StudyData data = data_of(study.base);
+  for (const std::string& recipe : study.recipes) data.finetune.push_back(data_of(recipe));
+  return data;
 }
 
 Study load(const Args& args) {
@@ -48,11 +56,8 @@ Study load(const Args& args) {
 
 // Looking at a study needs no data where a plan tells of it.
 Grid open_grid(const Study& study, bool with_data) {
-  if (!with_data) {
-    const Config base = load_config(study.base, {}).config;
-    if (const auto data = planned_data(study.out / "plan.json", base))
-      return make_grid(study, *data);
-  }
+  if (!with_data)
+    if (const auto data = planned_data(study)) return make_grid(study, *data);
   return make_grid(study, read_data(study));
 }
 
@@ -176,17 +181,15 @@ class Progress {
   void show(const StudyView& view) {
     size_t ended = 0;
     std::vector<std::string> running;
-    for (const auto* list : {&view.trials, &view.targets})
-      for (const TrialView& t : *list) {
-        const std::string& cell = cell_at(grid_, t.trial.cell).name;
-        if (t.state == "running") running.push_back(fmt::format("{} lr {:g}", cell, t.trial.lr));
-        if (!t.result) continue;
-        ++ended;
-        if (said_.insert(t.trial.run_id).second && !first_)
-          say("{}  lr {:g}{}  {}", cell, t.trial.lr,
-              t.repeat ? fmt::format("  seed {}", t.trial.seed) : "",
-              t.state == "done" ? fmt::format("held-out loss {:.4f}", t.result->loss) : t.state);
-      }
+    for (const TrialView* t : all_trials(view)) {
+      const std::string name = name_of(*t);
+      if (t->state == "running") running.push_back(name);
+      if (!t->result) continue;
+      ++ended;
+      if (said_.insert(t->trial.run_id).second && !first_)
+        say("{}{}  {}", name, t->repeat ? fmt::format("  seed {}", t->trial.seed) : "",
+            outcome_of(*t));
+    }
     if (first_ && ended) say("{} trials are there already", ended);
     first_ = false;
     const double all = static_cast<double>(ended) + remaining_trials(study_, grid_, view);
@@ -196,6 +199,18 @@ class Progress {
   }
 
  private:
+  std::string name_of(const TrialView& t) const {
+    const std::string name =
+        fmt::format("{} lr {:g}", cell_at(grid_, t.trial.cell).name, t.trial.lr);
+    return t.trial.init.empty() ? name : name + " with " + grid_.recipes[t.trial.recipe].name;
+  }
+
+  static std::string outcome_of(const TrialView& t) {
+    if (t.state != "done") return t.state;
+    return t.trial.init.empty() ? fmt::format("held-out loss {:.4f}", t.result->loss)
+                                : fmt::format("top-1 error {:.2f} %", 100 * (1 - t.result->top1));
+  }
+
   const Study& study_;
   const Grid& grid_;
   std::set<std::string> said_;

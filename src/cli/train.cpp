@@ -109,6 +109,9 @@ void run_eval(const Args& args) {
   Csv predictions{"predictions", {"index", "key", "label", "predicted", "probability", "loss"}, {}};
   EvaluateOptions options = evaluate_options(trained, std::max(1, args.threads() / 2));
   options.size = size;
+  options.views = static_cast<int>(args.integer("--views", 1, 1, 10));
+  if (options.views != 1 && options.views != 2 && options.views != 5 && options.views != 10)
+    fail(Exit::usage, "--views: expected 1, 2, 5 or 10, found {}", options.views);
   if (args.has("--predictions"))
     options.each = [&](const ExamplePrediction& p) {
       predictions.rows.push_back({std::to_string(predictions.rows.size()), printable(p.key),
@@ -118,48 +121,70 @@ void run_eval(const Args& args) {
   const Evaluation e = evaluate(on_device(trained.model, device), source, options);
   if (args.has("--predictions")) write_file(*args.path("--predictions"), csv_text(predictions));
   Json document = e.json();
-  document.set("broken", e.broken).set("image_size", size).set("ema", trained.ema);
+  document.set("broken", e.broken)
+      .set("image_size", size)
+      .set("views", options.views)
+      .set("ema", trained.ema);
   add_classes(e, options.class_names, document);
   print_result(
       args, document,
       fmt::format(
           "loss {:.4f} +- {:.2g}  top-1 {:.2f} %  top-5 {:.2f} %  calibration error {:.2f} %"
-          "  of {} examples at {} px{}{}\n{}",
+          "  of {} examples at {} px{}{}{}\n{}",
           e.loss, e.loss_se, 100 * e.top1, 100 * e.top5, 100 * e.ece, e.examples, size,
+          options.views > 1 ? fmt::format(", {} views", options.views) : "",
           e.broken ? fmt::format(", {} broken", e.broken) : "", trained.ema ? ", EMA" : "",
           classes_text(e, options.class_names)));
+}
+
+Json picture_json(const PictureResult& result) {
+  Json entry = Json::object({{"file", printable(result.file.string())}});
+  if (!result.error.empty()) return entry.set("error", result.error);
+  Json list = Json::array();
+  for (const PictureResult::Top& t : result.top)
+    list.push(Json::object({{"class", t.index}, {"name", t.name}, {"p", t.probability}}));
+  return entry.set("top", list);
+}
+
+std::string picture_text(const PictureResult& result) {
+  std::string text = printable(result.file.string()) + ":";
+  if (!result.error.empty()) return text + " " + result.error + "\n";
+  for (const PictureResult::Top& t : result.top)
+    text += fmt::format("  {} {:.1f} %", t.name, 100 * t.probability);
+  return text + "\n";
 }
 
 void run_predict(const Args& args) {
   const at::Device device = device_of(args);
   set_threads(args);
+  catch_stop_signals();
   TrainedModel trained = load_trained(*args.path("CKPT"), "", args.text("--model"));
   trained.model = on_device(trained.model, device);
-  const auto top = args.integer("--top", 5, 1, trained.model.arch.classes);
+  const std::vector<Path> files = picture_files(args.all("FILE"));
   Json images = Json::array();
-  std::string text;
-  bool broken = false;
-  for (const Path& file : picture_files(args.all("FILE"))) {
-    const PictureResult result =
-        predict_picture(trained, file, args.integer("--size", trained.eval_size, 1, 65500), top);
-    Json entry = Json::object({{"file", printable(file.string())}});
-    text += printable(file.string()) + ":";
-    if (!result.error.empty()) {
-      broken = true;
-      entry.set("error", result.error);
-      text += " " + result.error + "\n";
-    } else {
-      Json list = Json::array();
-      for (const PictureResult::Top& t : result.top) {
-        list.push(Json::object({{"class", t.index}, {"name", t.name}, {"p", t.probability}}));
-        text += fmt::format("  {} {:.1f} %", t.name, 100 * t.probability);
-      }
-      entry.set("top", list);
-      text += "\n";
-    }
-    images.push(entry);
-  }
-  print_result(args, Json::object({{"images", images}}), text);
+  size_t done = 0, broken = 0;
+  const double begun = now_s();
+  predict(trained, files,
+          {.size = args.integer("--size", trained.eval_size, 1, 65500),
+           .top = args.integer("--top", std::min<int64_t>(5, trained.model.arch.classes), 1,
+                               trained.model.arch.classes),
+           .batch = args.integer("--batch", 16, 1, 65536),
+           .threads = std::max(1, args.threads() / 2)},
+          [&](const PictureResult& result) {
+            broken += !result.error.empty();
+            if (args.json())
+              images.push(picture_json(result));
+            else
+              print(picture_text(result));
+            if (++done % 100 == 0)
+              live(fmt::format("pictures {}/{}  {:.1f} a second", done, files.size(),
+                               static_cast<double>(done) / (now_s() - begun)));
+          });
+  end_live();
+  if (done >= 100)
+    say("{} pictures in {}, {:.1f} a second", done, duration_text(now_s() - begun),
+        static_cast<double>(done) / (now_s() - begun));
+  if (args.json()) print_result(args, Json::object({{"images", images}}), "");
   if (broken) throw Error(Exit::usage, "");
 }
 
@@ -215,6 +240,9 @@ std::vector<Command> train_commands() {
         {"--data", "SPEC", "source of the examples", Times::once},
         size,
         {"--ema", "on|off", "the average of the weights, or the weights themselves", Times::maybe},
+        {"--views", "N",
+         "parts of a picture that are averaged: 2: mirrored too, 5: corners too, 10: both",
+         Times::maybe},
         {"--predictions", "FILE.csv", "a row for every example", Times::maybe},
         model,
         device},
@@ -225,6 +253,7 @@ std::vector<Command> train_commands() {
        {checkpoint,
         {"FILE", "", "pictures, or folders of them", Times::some},
         {"--top", "K", "classes shown", Times::maybe},
+        {"--batch", "N", "pictures at a time, 16: more speed where there is memory", Times::maybe},
         size,
         model,
         device},

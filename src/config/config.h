@@ -75,6 +75,7 @@ struct OptimConfig {
   std::optional<double> agc;                // unset: 0.01 with sgd, else off
   std::string agc_rule = "deepmind";
   std::optional<std::vector<std::string>> agc_exclude;  // unset: the default of the rule
+  std::vector<std::string> freeze;
   double clip_norm = 0;
   double beta1 = 0.9, beta2 = 0.999, beta2_cap = 0.999, decay_exponent = 0.8;
   std::optional<double> eps;  // unset: 1e-8 of AdamW, 1e-30 of Adafactor
@@ -198,7 +199,8 @@ void visit(V&& v, C& c) {
   v("data.std", c.data.std, Allowed{.low = 0, .above_low = true, .count = 3},
     "standard deviation of the channels, of 1");
   v("data.eval_crop", c.data.eval_crop, any,
-    "\"squash32\", \"pct:P\" or \"center32\"; \"auto\" is the whole picture below 128 px, else the "
+    "\"squash32\", \"pct:P\", \"center32\" or \"squash\"; \"auto\" is the whole picture below 128 "
+    "px, else the "
     "rule of the numerics");
   v("data.examples", c.data.examples, at_least(0),
     "examples of the data, for commands that do not read it");
@@ -277,6 +279,8 @@ void visit(V&& v, C& c) {
     "part of the batch in the ascent step");
   v("optim.sam_sync", c.optim.sam_sync, any, "one ascent for all groups");
   v("optim.sam_group", c.optim.sam_group, count, "examples that share an ascent");
+  v("optim.freeze", c.optim.freeze, any,
+    "parameters that are not trained, by patterns of their names, e.g. [\"stem.*\"]");
   v("optim.layer_decay", c.optim.layer_decay, Allowed{.low = 0, .high = 1, .above_low = true},
     "factor of the rate from layer to layer, from the head down");
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <set>
 #include <type_traits>
 
@@ -140,10 +141,12 @@ Json config_json(const Config& config) {
   return object;
 }
 
-std::string config_toml(const Config& config) {
+namespace {
+
+std::string toml_of(const Config& config, const std::function<bool(const std::string&)>& shown) {
   std::string text, table;
   for (const auto& [key, value] : config_values(config)) {
-    if (value.is_null()) continue;
+    if (value.is_null() || !shown(key)) continue;
     const size_t dot = key.rfind('.');
     if (key.substr(0, dot) != table) {
       table = key.substr(0, dot);
@@ -152,6 +155,17 @@ std::string config_toml(const Config& config) {
     text += fmt::format("{} = {}\n", key.substr(dot + 1), toml_text(value));
   }
   return text;
+}
+
+}  // namespace
+
+std::string config_toml(const Config& config) {
+  return toml_of(config, [](const std::string&) { return true; });
+}
+
+std::string given_toml(const LoadedConfig& loaded) {
+  return toml_of(loaded.config,
+                 [&](const std::string& key) { return loaded.origins.of.contains(key); });
 }
 
 KeyHelp explain_key(const std::string& key) {
@@ -186,11 +200,25 @@ bool is_of_backbone(const std::string& key) {
          key != "model.stochastic_depth" && key != "model.head_bias";
 }
 
+ModelConfig with_backbone(const ModelConfig& own, const ModelConfig& backbone) {
+  ModelConfig model = backbone;
+  model.classes = own.classes;
+  model.drop_rate = own.drop_rate;
+  model.stochastic_depth = own.stochastic_depth;
+  model.head_bias = own.head_bias;
+  return model;
+}
+
 std::string config_hash(const Config& config, const std::string& train_fingerprint,
                         const std::string& heldout_fingerprint) {
+  // A key that resolve() fills in is never at its default, so a new one of that kind does change it.
+  static const auto kDefaults = config_values(Config());
   Hasher hasher;
-  for (auto& [key, value] : config_values(config)) {
-    if (changes_no_result(key)) continue;
+  const auto values = config_values(config);
+  for (size_t i = 0; i < values.size(); ++i) {
+    const auto& [key, value] = values[i];
+    const bool source = key == "data.train" || key == "data.heldout";
+    if (changes_no_result(key) || (!source && value == kDefaults[i].second)) continue;
     const std::string text = key == "data.train"     ? train_fingerprint
                              : key == "data.heldout" ? heldout_fingerprint
                                                      : value.dump();

@@ -36,6 +36,8 @@ Json config_json(const Config& config);  // one object {"model.name": ..., ...}
 
 // The resolved file: every set key, grouped in tables, plain TOML.
 std::string config_toml(const Config& config);
+// The same of the keys that files and settings give; the others keep their defaults.
+std::string given_toml(const LoadedConfig& loaded);
 
 struct KeyHelp {
   std::string key, kind, fallback, allowed, help;
@@ -50,8 +52,12 @@ bool changes_no_result(const std::string& key);
 // with these weights decides anew.
 bool is_of_backbone(const std::string& key);
 
-// Identity of a run: a hash of all keys that change results, with the sources replaced by the
-// fingerprints of their data, so that data may move.
+// The model of a run that begins with the weights of `backbone`; `own` is what it asks for.
+ModelConfig with_backbone(const ModelConfig& own, const ModelConfig& backbone);
+
+// Identity of a run: a hash of all keys that change results and are not at their default, with the
+// sources replaced by the fingerprints of their data. So data may move, and a version with more
+// keys knows the runs of one with fewer; a default may not change its value.
 std::string config_hash(const Config& config, const std::string& train_fingerprint,
                         const std::string& heldout_fingerprint);
 

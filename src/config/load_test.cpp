@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/files.h"
+#include "base/hash.h"
 
 namespace nfscale {
 namespace {
@@ -50,6 +51,20 @@ TEST(Config, TheResolvedFileReadsBackToTheSameIdentity) {
   Config logged = c;
   logged.log.every = {99, Duration::Unit::steps};
   EXPECT_EQ(config_hash(c, "a", "b"), config_hash(logged, "a", "b"));
+}
+
+// What is at its default is not in the hash: a key that a later version adds makes no run another
+// one, and no study loses its trials to an upgrade.
+TEST(Config, IdentityIsMadeOfWhatIsSet) {
+  const Config c =
+      load_config(std::nullopt, {"model.name=nfnet_n0", "data.train=wds:a.tar", "train.batch=64",
+                                 "optim.lr=0.5", "log.every=7st", "train.seed=0"})
+          .config;
+  Hasher hasher;
+  for (const char* line : {"model.name=\"nfnet_n0\"\n", "data.train=one\n", "data.heldout=two\n",
+                           "train.batch=64\n", "optim.lr=0.5\n"})
+    hasher.add(line);
+  EXPECT_EQ(config_hash(c, "one", "two"), hasher.digest());
 }
 
 TEST(Duration, EveryUnitIsReadAndConverted) {

@@ -103,11 +103,23 @@ CropBox inception_box(int64_t width, int64_t height, uint64_t seed, const Slot& 
 }
 
 void check_eval_crop(const std::string& rule) {
-  if (rule == "auto" || rule == "squash32" || rule == "center32" || part_of(rule) > 0) return;
-  fail(Exit::usage,
-       "data.eval_crop: expected \"squash32\", \"center32\", \"pct:P\" with P of (0, 1] or "
-       "\"auto\", found \"{}\"",
-       rule);
+  if (rule == "auto" || rule == "squash32" || rule == "center32" || rule == "squash" ||
+      part_of(rule) > 0)
+    return;
+  fail(
+      Exit::usage,
+      "data.eval_crop: expected \"squash32\", \"center32\", \"squash\", \"pct:P\" with P of (0, 1] "
+      "or \"auto\", found \"{}\"",
+      rule);
+}
+
+Frame frame_of(const std::string& rule, int64_t size) {
+  check_eval_crop(rule);
+  if (rule == "squash32" || (rule == "auto" && size >= 128)) return {"squash", size + 32};
+  if (rule == "center32") return {"pct:1", size + 32};
+  if (part_of(rule) > 0)
+    return {"pct:1", static_cast<int64_t>(std::floor(static_cast<double>(size) / part_of(rule)))};
+  return {rule, size};
 }
 
 Picture evaluation_crop(const Picture& picture, const std::string& rule, int64_t size) {
@@ -115,6 +127,7 @@ Picture evaluation_crop(const Picture& picture, const std::string& rule, int64_t
   const int64_t width = picture.width, height = picture.height, shorter = std::min(width, height);
   if (rule == "squash32" || (rule == "auto" && size >= 128))
     return center(picture, size + 32, size + 32, size);
+  if (rule == "squash") return center(picture, size, size, size);
   if (rule == "center32") {
     const int64_t side = std::max<int64_t>(1, shorter * size / (size + 32));
     return resize(picture, {(width - side) / 2, (height - side) / 2, side, side}, size, size);
@@ -161,11 +174,19 @@ Picture cut_and_mirrored(const Picture& picture, const DataConfig& data, uint64_
   return part;
 }
 
-void randaugment(Picture& picture, const DataConfig& data, uint64_t seed, const Slot& slot) {
+// Only the size of the picture matters, which no operation changes.
+std::vector<AugmentationDraw> operations_of(const Picture& picture, const DataConfig& data,
+                                            uint64_t seed, const Slot& slot) {
   const std::vector<int64_t>& setting = data.augment.randaugment;
+  std::vector<AugmentationDraw> draws;
   for (uint32_t layer = 0; !setting.empty() && layer < static_cast<uint32_t>(setting[0]); ++layer)
-    augment(picture,
-            draw_augmentation(seed, slot, layer, static_cast<double>(setting[1]), picture));
+    draws.push_back(draw_augmentation(seed, slot, layer, static_cast<double>(setting[1]), picture));
+  return draws;
+}
+
+void randaugment(Picture& picture, const DataConfig& data, uint64_t seed, const Slot& slot) {
+  for (const AugmentationDraw& draw : operations_of(picture, data, seed, slot))
+    augment(picture, draw);
 }
 
 void paste(const Picture& from, const Box& box, Picture& to) {
@@ -176,6 +197,20 @@ void paste(const Picture& from, const Box& box, Picture& to) {
 }
 
 }  // namespace
+
+RowDraw row_draw(const Picture& picture, const DataConfig& data, uint64_t seed, const Slot& slot,
+                 int64_t size) {
+  RowDraw draw = {.box = {},
+                  .mirrored = is_mirrored(data, seed, slot),
+                  .operations = operations_of(Picture(size, size), data, seed, slot)};
+  if (data.augment.crop == "inception")
+    draw.box = inception_box(picture.width, picture.height, seed, slot).box;
+  if (data.augment.crop == "pad") {
+    const auto [left, top] = pad_offset(data, seed, slot, size);
+    draw.box = {left, top, size, size};
+  }
+  return draw;
+}
 
 void training_row(const Picture& picture, const DataConfig& data, const Normalisation& normalise,
                   uint64_t seed, const Slot& slot, int64_t size, float* row) {

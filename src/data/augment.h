@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -13,6 +14,7 @@
 #include "data/mix.h"
 #include "data/order.h"
 #include "data/picture.h"
+#include "data/randaugment.h"
 
 namespace nfscale {
 
@@ -33,9 +35,29 @@ CropBox inception_box(int64_t width, int64_t height, uint64_t seed, const Slot& 
 // The part that is evaluated, `size` x `size` pixels. `rule`: "squash32" resizes to size + 32
 // whatever the shape and takes the centre; "pct:P" resizes the shorter side to size / P and takes
 // the centre; "center32" takes the centred square of size / (size + 32) of the shorter side.
-// "auto" is "pct:1" below 128 pixels, else "squash32". Exit::usage for another rule.
+// "squash" resizes to `size`, whatever the shape. "auto" is "pct:1" below 128 pixels, else
+// "squash32". Exit::usage for another rule.
 Picture evaluation_crop(const Picture& picture, const std::string& rule, int64_t size);
 void check_eval_crop(const std::string& rule);
+
+// The larger square, with its own rule, that the evaluated part is the centre of (to a pixel); of
+// the same size where a rule takes the whole picture.
+struct Frame {
+  std::string rule;
+  int64_t size;
+};
+Frame frame_of(const std::string& rule, int64_t size);
+
+// What training does to the picture of a slot, for people.
+struct RowDraw {
+  // The part of the picture that is resized; of "pad" the window, which may reach over its sides.
+  // Nothing where the evaluated part is taken.
+  std::optional<Box> box;
+  bool mirrored = false;
+  std::vector<AugmentationDraw> operations;
+};
+RowDraw row_draw(const Picture& picture, const DataConfig& data, uint64_t seed, const Slot& slot,
+                 int64_t size);
 
 void training_row(const Picture& picture, const DataConfig& data, const Normalisation& normalise,
                   uint64_t seed, const Slot& slot, int64_t size, float* row);

@@ -30,6 +30,26 @@ Picture gradient(int64_t width, int64_t height) {
   return p;
 }
 
+// The evaluated part is the centre of its frame: bit by bit where the frame is resized alike.
+TEST(Augment, AFrameHasTheEvaluatedPartInItsMiddle) {
+  for (const auto& [w, h] : std::vector<std::pair<int, int>>{{100, 100}, {200, 90}, {90, 200}})
+    for (const char* rule : {"squash32", "pct:0.875", "pct:0.9"}) {
+      if (w != h && std::string(rule) != "squash32") continue;  // half a pixel off
+      const Picture p = gradient(w, h), part = evaluation_crop(p, rule, 40);
+      const Frame frame = frame_of(rule, 40);
+      const Picture whole = evaluation_crop(p, frame.rule, frame.size);
+      ASSERT_EQ(whole.width, frame.size);
+      const int64_t at = (frame.size - 40) / 2;
+      for (int64_t y = 0; y < 40; ++y)
+        EXPECT_TRUE(std::equal(part.rgb.begin() + 3 * y * 40, part.rgb.begin() + 3 * (y + 1) * 40,
+                               whole.rgb.begin() + 3 * ((y + at) * frame.size + at)))
+            << rule << " of " << w << " x " << h << ", row " << y;
+    }
+  EXPECT_EQ(frame_of("squash32", 224).size, 256);
+  EXPECT_EQ(frame_of("pct:0.875", 224).size, 256);
+  EXPECT_EQ(frame_of("pct:1", 32).size, 32);
+}
+
 TEST(Augment, EvaluationCropsHaveTheirSizeForAnyShape) {
   for (const auto& [w, h] : {std::pair{1, 1}, {1, 60}, {300, 2}, {37, 23}, {224, 224}, {65500, 1}})
     for (const char* rule : {"squash32", "pct:1", "pct:0.875", "center32", "auto"}) {
@@ -45,7 +65,7 @@ TEST(Augment, TheWholePictureAtItsOwnSizeStaysAsItIs) {
 }
 
 TEST(Augment, WrongCropRulesAreRefused) {
-  for (const char* rule : {"", "pct:", "pct:0", "pct:1.5", "pct:nan", "squash", "center"})
+  for (const char* rule : {"", "pct:", "pct:0", "pct:1.5", "pct:nan", "squash16", "center"})
     EXPECT_NE(error_of([&] { check_eval_crop(rule); }).find("data.eval_crop"), std::string::npos);
 }
 

@@ -42,8 +42,8 @@ struct Loader::Ring {
   std::mutex mutex;
   std::condition_variable_any room, full;
   std::vector<Place> places;
-  uint64_t started = 0;   // batches whose rows are being given out, the last one partly
-  int64_t next_row = 0;   // of batch started - 1
+  uint64_t started = 0;   // batches whose slots are being given out, the last one partly
+  int64_t next_slot = 0;  // of batch started - 1
   uint64_t handed = 0;    // batches that next() has returned,
   uint64_t released = 0;  // and those of them that nobody reads any more
   double waited = 0;
@@ -95,6 +95,7 @@ struct Loader::Ring {
     p.left = static_cast<int64_t>(last - first);
     Batch& b = p.batch;
     b.begin = first;
+    b.repeat = static_cast<uint32_t>(options.training ? options.data.augment.repeat : 1);
     b.count = p.left;
     b.slots.assign(static_cast<size_t>(b.count), {});
     b.broken.clear();
@@ -103,17 +104,17 @@ struct Loader::Ring {
     std::fill(b.partners.begin(), b.partners.end(), 0);
     std::fill(b.shares.begin(), b.shares.end(), 1.0f);
     std::fill(b.pixels.begin() + b.count * options.size * options.size * 3, b.pixels.end(), 0.0f);
-    next_row = 0;
+    next_slot = 0;
     ++started;
   }
 
-  // A few neighbouring rows of one batch, so that the copies of a picture are decoded once.
+  // A few neighbouring slots of one batch, so that the copies of a picture are decoded once.
   struct Work {
     Place* place = nullptr;
     int64_t begin = 0, end = 0;
   };
 
-  bool more_rows() { return started > 0 && next_row < place(started - 1).batch.count; }
+  bool more_slots() { return started > 0 && next_slot < place(started - 1).batch.count; }
   bool more_batches() { return !behind_end(started) && started < released + places.size(); }
   bool behind_end(uint64_t b) const {
     return begin + b * static_cast<uint64_t>(options.rows) >= options.total_slots;
@@ -123,9 +124,9 @@ struct Loader::Ring {
   Work take(const std::stop_token& stop) {
     std::unique_lock lock(mutex);
     for (;;) {
-      if (!room.wait(lock, stop, [&] { return more_rows() || more_batches(); })) return {};
+      if (!room.wait(lock, stop, [&] { return more_slots() || more_batches(); })) return {};
       if (stop.stop_requested()) return {};
-      if (!more_rows()) {
+      if (!more_slots()) {
         start_batch();
         room.notify_all();
         full.notify_all();  // this rank's part may be empty
@@ -135,9 +136,9 @@ struct Loader::Ring {
       const int64_t repeat = options.training ? options.data.augment.repeat : 1;
       // Both pictures of a pair are decoded by one thread.
       const int64_t some = std::max<int64_t>(repeat, 1) * (mixing() ? 2 : 1);
-      const int64_t end = std::min(p.batch.count, next_row + some);
-      const Work work = {&p, next_row, end};
-      next_row = end;
+      const int64_t end = std::min(p.batch.count, next_slot + some);
+      const Work work = {&p, next_slot, end};
+      next_slot = end;
       return work;
     }
   }
@@ -179,10 +180,11 @@ struct Loader::Ring {
                                      : options.label_map.at(static_cast<size_t>(example.label));
   }
 
-  // Fills one row; returns why its picture is broken, or nothing.
-  std::optional<Broken> fill(Batch& batch, int64_t r, Order& order, Last& last) const {
-    const uint64_t slot = batch.begin + static_cast<uint64_t>(r);
+  // Fills the row of the i-th slot; returns why its picture is broken, or nothing.
+  std::optional<Broken> fill(Batch& batch, int64_t i, Order& order, Last& last) const {
+    const uint64_t slot = batch.begin + static_cast<uint64_t>(i);
     const Slot s = options.training ? order.at(slot) : Slot{0, slot, 0};
+    const int64_t r = batch.row_of(i);
     const auto at = static_cast<size_t>(r);
     const int64_t values = options.size * options.size * 3;
     float* row = batch.pixels.data() + r * values;
@@ -191,7 +193,7 @@ struct Loader::Ring {
       std::fill_n(row, values, 0.0f);
     };
     const Loaded& own = load(s.example, last);
-    batch.slots[at] = s;
+    batch.slots[static_cast<size_t>(i)] = s;
     batch.labels[at] = label_of(own.example);
     if (!own.decoded.broken.empty()) {
       leave_out();
@@ -232,8 +234,8 @@ struct Loader::Ring {
       std::vector<Broken> broken;
       std::exception_ptr error;
       try {
-        for (int64_t r = w.begin; r < w.end; ++r)
-          if (auto why = fill(w.place->batch, r, order, last)) broken.push_back(std::move(*why));
+        for (int64_t i = w.begin; i < w.end; ++i)
+          if (auto why = fill(w.place->batch, i, order, last)) broken.push_back(std::move(*why));
         if (!broken.empty() && options.data.on_broken == "error")
           fail(Exit::damaged, "{}: {} at byte {}: {}", broken[0].file, broken[0].key,
                broken[0].offset, broken[0].reason);
@@ -282,6 +284,18 @@ struct Loader::Ring {
     return p.left == 0 && !p.error ? &p.batch : nullptr;
   }
 };
+
+int64_t Batch::row_of(int64_t i) const {
+  const int64_t copies = repeat, copy = i % copies, whole = count / copies;
+  return copy * whole + std::min(copy, count % copies) + i / copies;
+}
+
+std::vector<uint64_t> Batch::slots_of_rows() const {
+  std::vector<uint64_t> all(static_cast<size_t>(count));
+  for (int64_t i = 0; i < count; ++i)
+    all[static_cast<size_t>(row_of(i))] = begin + static_cast<uint64_t>(i);
+  return all;
+}
 
 LoaderOptions training_options(const Config& config, int threads, uint64_t total_slots) {
   LoaderOptions o;
@@ -338,16 +352,6 @@ void DamageCount::add(const Batch& batch, double max_damage) {
     add(batch.slots[i].epoch, 1, is, max_damage);
     next += is;
   }
-}
-
-EvalPicture eval_picture(std::string_view bytes, const DataConfig& data, int64_t size) {
-  Decoded decoded = decode(bytes, DecodeOptions(data));
-  if (!decoded.broken.empty()) return {{}, std::move(decoded.broken)};
-  EvalPicture result;
-  result.pixels.resize(static_cast<size_t>(size * size * 3));
-  Normalisation(data).apply(evaluation_crop(decoded.picture, data.eval_crop, size),
-                            result.pixels.data());
-  return result;
 }
 
 }  // namespace nfscale

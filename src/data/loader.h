@@ -24,8 +24,9 @@ struct Broken {
 };
 
 struct Batch {
-  uint64_t begin = 0;  // the first slot of this rank's part
-  int64_t count = 0;   // slots applied; rows beyond are fillers of weight 0
+  uint64_t begin = 0;   // the first slot of this rank's part
+  uint32_t repeat = 1;  // copies of a picture, which come one after the other as slots
+  int64_t count = 0;    // slots applied; rows beyond are fillers of weight 0
   int64_t rows = 0, size = 0;
   std::vector<float> pixels;  // rows * size * size * 3, channel last, normalised; broken: 0
   std::vector<int64_t> labels;
@@ -33,8 +34,15 @@ struct Batch {
   // Where pictures are mixed: the label of the partner, and the part of the own one; else empty.
   std::vector<int64_t> partners;
   std::vector<float> shares;
-  std::vector<Slot> slots;     // count of them
+  std::vector<Slot> slots;     // count of them, in their order
   std::vector<Broken> broken;  // in the order of their slots
+
+  // The row of slot begin + i. Rows are ordered by copy, then by picture, so that any range of them
+  // holds as many different pictures as it can: those that climb with sharpness-aware minimisation
+  // do (Smith et al., arXiv 2310.16764, section 4, use both).
+  int64_t row_of(int64_t i) const;
+  // The slot of each of the `count` rows.
+  std::vector<uint64_t> slots_of_rows() const;
 };
 
 struct LoaderOptions {
@@ -85,12 +93,5 @@ struct DamageCount {
   void add(const Batch& batch, double max_damage);
   bool operator==(const DamageCount&) const = default;
 };
-
-// One picture as evaluation sees it.
-struct EvalPicture {
-  std::vector<float> pixels;  // size * size * 3, as in a batch
-  std::string broken;         // why there are none
-};
-EvalPicture eval_picture(std::string_view bytes, const DataConfig& data, int64_t size);
 
 }  // namespace nfscale

@@ -25,36 +25,72 @@ LoaderOptions options(int64_t rows, uint64_t total, int threads) {
 TEST(Loader, PixelsOfASlotDoNotDependOnThreadsBatchOrRanks) {
   const auto source = open_source({"shapes:?count=37&size=12"});
   const uint64_t total = 3 * 37;
-  std::map<uint64_t, std::vector<float>> wanted;
-  for (const int threads : {1, 2, 7}) {
-    for (const int64_t rows : {1, 5, 16, 200}) {
-      for (const int world : {1, 3}) {
-        std::map<uint64_t, int> seen;
-        for (int rank = 0; rank < world; ++rank) {
-          LoaderOptions o = options(rows, total, threads);
-          o.rank = rank;
-          o.world = world;
-          Loader loader(source, o, 0);
-          for (uint64_t begin = 0; begin < total; begin += static_cast<uint64_t>(rows)) {
-            const Batch& b = loader.next();
-            for (int64_t r = 0; r < b.count; ++r) {
-              const uint64_t slot = b.begin + static_cast<uint64_t>(r);
-              ++seen[slot];
-              const auto* row = b.pixels.data() + r * 8 * 8 * 3;
-              std::vector<float> pixels(row, row + 8 * 8 * 3);
-              const auto [at, is_new] = wanted.try_emplace(slot, pixels);
-              EXPECT_TRUE(is_new || at->second == pixels) << slot;
+  for (const int64_t repeat : {1, 3}) {
+    std::map<uint64_t, std::vector<float>> wanted;
+    for (const int threads : {1, 2, 7}) {
+      for (const int64_t rows : {1, 5, 16, 200}) {
+        for (const int world : {1, 3}) {
+          std::map<uint64_t, int> seen;
+          for (int rank = 0; rank < world; ++rank) {
+            LoaderOptions o = options(rows, total, threads);
+            o.rank = rank;
+            o.world = world;
+            o.data.augment.repeat = repeat;
+            Loader loader(source, o, 0);
+            for (uint64_t begin = 0; begin < total; begin += static_cast<uint64_t>(rows)) {
+              const Batch& b = loader.next();
+              const std::vector<uint64_t> slots = b.slots_of_rows();
+              for (int64_t r = 0; r < b.count; ++r) {
+                const uint64_t slot = slots[static_cast<size_t>(r)];
+                ++seen[slot];
+                const auto* row = b.pixels.data() + r * 8 * 8 * 3;
+                std::vector<float> pixels(row, row + 8 * 8 * 3);
+                const auto [at, is_new] = wanted.try_emplace(slot, pixels);
+                EXPECT_TRUE(is_new || at->second == pixels) << slot;
+              }
+              for (int64_t r = b.count; r < b.rows; ++r)
+                EXPECT_EQ(b.weights[static_cast<size_t>(r)], 0);
             }
-            for (int64_t r = b.count; r < b.rows; ++r)
-              EXPECT_EQ(b.weights[static_cast<size_t>(r)], 0);
+            EXPECT_EQ(loader.next().count, 0);
           }
-          EXPECT_EQ(loader.next().count, 0);
+          EXPECT_EQ(seen.size(), total);
+          for (const auto& [slot, times] : seen) EXPECT_EQ(times, 1) << slot;
         }
-        EXPECT_EQ(seen.size(), total);
-        for (const auto& [slot, times] : seen) EXPECT_EQ(times, 1) << slot;
       }
     }
   }
+}
+
+// facebookresearch/deit#13, #95: an epoch of repeated augmentation saw a third of the pictures.
+// Smith et al. and Hoffer et al.: all copies in one batch; and any range of rows holds as many
+// different pictures as it can.
+TEST(Loader, CopiesOfAPictureAreInOneBatchAndApart) {
+  const auto source = open_source({"shapes:?count=1000&size=16"});
+  LoaderOptions o = options(64, 2 * 4000, 2);
+  o.data.augment.repeat = 4;
+  o.data.augment.crop = "inception";
+  Loader loader(source, o, 0);
+  std::map<std::pair<uint64_t, uint64_t>, int> drawn;  // epoch, example
+  for (const Batch* b = &loader.next(); b->count; b = &loader.next()) {
+    const int64_t images = b->count / 4;
+    std::set<uint64_t> first;
+    for (int64_t i = 0; i < b->count; ++i) {
+      const Slot& s = b->slots[static_cast<size_t>(i)];
+      ++drawn[{s.epoch, s.example}];
+      EXPECT_EQ(b->labels[static_cast<size_t>(b->row_of(i))], source->label(s.example));
+      if (b->row_of(i) < images) first.insert(s.example);
+    }
+    EXPECT_EQ(std::ssize(first), images);
+    std::set<std::vector<float>> crops;
+    for (int64_t copy = 0; copy < 4; ++copy) {
+      const float* row = b->pixels.data() + copy * images * 8 * 8 * 3;
+      crops.emplace(row, row + 8 * 8 * 3);
+      EXPECT_EQ(b->slots[static_cast<size_t>(copy)].example, b->slots[0].example);
+    }
+    EXPECT_EQ(crops.size(), 4u);
+  }
+  EXPECT_EQ(drawn.size(), 2000u);
+  for (const auto& [slot, times] : drawn) EXPECT_EQ(times, 4) << slot.second;
 }
 
 // A batch that is looked at ahead is the next one, beside the one that was handed out.
@@ -155,7 +191,7 @@ TEST(Loader, BrokenPicturesKeepTheirSlotsWithWeightZero) {
   for (int i = 0; i < 2; ++i) {
     const Batch& b = loader.next();
     for (const Broken& x : b.broken) {
-      const size_t r = x.slot - b.begin;
+      const size_t r = x.slot - b.begin;  // one copy: rows are slots
       EXPECT_EQ(b.weights[r], 0);
       EXPECT_EQ(x.key, "k" + std::to_string(b.slots[r].example));
       EXPECT_EQ(b.slots[r].example % 5, 0u);

@@ -106,7 +106,8 @@ TEST(Mix, RowsAreFunctionsOfTheSlot) {
                    .label_map = {}},
                   0);
     for (const Batch* b = &loader.next(); b->count > 0; b = &loader.next())
-      for (int64_t r = 0; r < b->count; ++r) {
+      for (int64_t slot = 0; slot < b->count; ++slot) {
+        const int64_t r = b->row_of(slot);
         const auto at = b->pixels.begin() + r * 16 * 16 * 3;
         all.emplace_back(at, at + 16 * 16 * 3);
         const auto i = static_cast<size_t>(r);

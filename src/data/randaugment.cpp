@@ -1,5 +1,7 @@
 #include "data/randaugment.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -187,6 +189,35 @@ void augment(Picture& p, const AugmentationDraw& draw) {
     case Augmentation::solarize_add:
       return map_values(p, [&](int v) { return v < 128 ? v + part(110) : v; });
   }
+}
+
+std::string augmentation_text(const AugmentationDraw& draw) {
+  // The number that an operation works with: `scale` times the strength, more by `offset`.
+  struct Shown {
+    const char* name;
+    double scale = 0, offset = 0;
+    bool has_sign = false;
+  };
+  static constexpr std::array<Shown, kAugmentations> kShown = {{{"auto contrast"},
+                                                                {"equalize"},
+                                                                {"invert"},
+                                                                {"rotate", 30, 0, true},
+                                                                {"posterize", 4},
+                                                                {"solarize", 256},
+                                                                {"color", 1.8, 0.1},
+                                                                {"contrast", 1.8, 0.1},
+                                                                {"brightness", 1.8, 0.1},
+                                                                {"sharpness", 1.8, 0.1},
+                                                                {"shear x", 0.3, 0, true},
+                                                                {"shear y", 0.3, 0, true},
+                                                                {"translate x", 100, 0, true},
+                                                                {"translate y", 100, 0, true},
+                                                                {"cutout", 40},
+                                                                {"solarize add", 110}}};
+  const Shown& shown = kShown[static_cast<size_t>(draw.operation)];
+  if (shown.scale == 0) return shown.name;
+  const double value = shown.offset + shown.scale * draw.strength;
+  return fmt::format("{} {:.3g}", shown.name, shown.has_sign && draw.negative ? -value : value);
 }
 
 AugmentationDraw draw_augmentation(uint64_t seed, const Slot& slot, uint32_t layer,

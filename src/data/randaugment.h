@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "data/order.h"
 #include "data/picture.h"
@@ -36,6 +37,9 @@ struct AugmentationDraw {
   bool negative = false;  // of rotations, shears and translations
   int64_t x = 0, y = 0;   // centre of a cutout
 };
+// "rotate -15", "posterize 2", "equalize": the operation and the number that it works with (degrees,
+// bits, a factor, pixels).
+std::string augmentation_text(const AugmentationDraw& draw);
 void augment(Picture& picture, const AugmentationDraw& draw);
 
 // The draw of a layer, 0, 1, ..., of a slot's picture.

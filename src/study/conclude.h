@@ -21,6 +21,15 @@ struct TrialPoint {
   std::string run_id;
 };
 
+// A checkpoint after fine-tuning.
+struct FinetunedPoint {
+  std::string cell, model, family;
+  std::string run_id, init, recipe;      // of the fine-tuning; of its checkpoint
+  double lr = 0, compute = 0, loss = 0;  // of the pretraining; nats
+  double error = 0, standard_error = 0;  // top-1, %
+  bool repeated_augmentation = false;
+};
+
 struct ConcludeOptions {
   bool by_hours = true;  // the axis of compute: device hours or operations
   int draws = 1000;
@@ -35,12 +44,14 @@ struct ConcludeOptions {
   std::vector<TrialPoint> trials;  // for fine-tuning candidates; those of the study's own seed
   size_t candidates = 3;           // at most
   double candidate_budget = 0;     // compute; 0: the largest
-  std::vector<CellRow> targets;    // to be predicted: cell, model, params, epochs and compute
+  std::vector<FinetunedPoint> finetuned;
+  std::vector<CellRow> targets;  // to be predicted: cell, model, params, epochs and compute
 };
 
 // An answer with a name; the first one is the law.
 struct Verdict {
-  std::string name;  // law, optimum, same-rate, learning-rate, fine-tuning, families, next, faults
+  // law, optimum, same-rate, learning-rate, fine-tuning, fine-tuned, families, next, faults
+  std::string name;
   std::string sentence;            // plain, with intervals
   std::string state;               // decided, not decided, open, waits
   std::vector<std::string> cells;  // that it rests on
@@ -157,6 +168,7 @@ struct Conclusions {
 struct StudyConclusions {
   std::vector<Conclusions> families;
   std::optional<FamilyComparison> comparison;  // where there are two with a law
+  std::vector<FinetunedPoint> finetuned;
   std::vector<Verdict> verdicts;
   std::vector<std::string> limits;
 };
@@ -169,6 +181,13 @@ Conclusions conclude(std::vector<CellRow>& cells, const ConcludeOptions& options
 
 // By family. The noise is that of the cells, where the options do not give one.
 StudyConclusions conclude_families(std::vector<CellRow>& cells, const ConcludeOptions& options);
+
+// Which fine-tuned checkpoint is best, by how much, and whether the held-out loss of pretraining
+// told; nothing before the first.
+std::optional<Verdict> finetuned_verdict(const std::vector<FinetunedPoint>& points);
+
+// Of all families: [{"run_id", "cell", "role", "why"}], those whose run is known.
+Json candidates_json(const StudyConclusions& conclusions);
 
 // The frontier as an object of fits.json, as of `nfscale fit`.
 Json frontier_json(const Conclusions& conclusions, uint64_t input_hash);

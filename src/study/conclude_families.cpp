@@ -96,6 +96,12 @@ void collect_sentences(StudyConclusions& s) {
     }
     for (const std::string& limit : c.limits) ++limits[limit];
   }
+  // Behind the candidates of all families.
+  if (const auto finetuned = finetuned_verdict(s.finetuned)) {
+    const auto last = std::find_if(s.verdicts.rbegin(), s.verdicts.rend(),
+                                   [](const Verdict& v) { return v.name == "fine-tuning"; });
+    s.verdicts.insert(last == s.verdicts.rend() ? s.verdicts.end() : last.base(), *finetuned);
+  }
   for (const Conclusions& c : s.families)
     for (const std::string& limit : c.limits) {
       const bool common = limits[limit] == s.families.size();
@@ -124,6 +130,7 @@ StudyConclusions conclude_families(std::vector<CellRow>& cells, const ConcludeOp
     s.comparison = compare_families(points_of(s.families[0], options),
                                     points_of(s.families[1], options), draws);
   }
+  s.finetuned = options.finetuned;
   collect_sentences(s);
   return s;
 }

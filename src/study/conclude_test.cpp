@@ -290,6 +290,35 @@ std::vector<CellRow> small(int models, int budgets, int first = 0) {
   return cells;
 }
 
+// Also where one family has nothing to fine-tune.
+TEST(Conclude, WhatFineTuningSaysStandsBehindTheCandidates) {
+  std::vector<CellRow> cells = small(4, 4), none = small(4, 4);
+  for (CellRow& c : cells) c.family = "nfnet";
+  for (CellRow& c : none) {
+    c.family = "vit";
+    c.cell = "vit_" + c.cell;
+    c.loss = c.loss_vertex = std::nan("");
+    cells.push_back(c);
+  }
+  ConcludeOptions options;
+  options.draws = 0;
+  options.finetuned = {{.cell = cells[0].cell,
+                        .model = cells[0].model,
+                        .family = "nfnet",
+                        .run_id = "r",
+                        .init = "i",
+                        .recipe = "tune",
+                        .error = 12,
+                        .standard_error = 1}};
+  const StudyConclusions s = conclude_families(cells, options);
+  std::vector<std::string> names;
+  for (const Verdict& v : s.verdicts) names.push_back(v.name);
+  const auto candidates = std::find(names.begin(), names.end(), "fine-tuning");
+  ASSERT_NE(candidates, names.end());
+  ASSERT_NE(candidates + 1, names.end());
+  EXPECT_EQ(*(candidates + 1), "fine-tuned");
+}
+
 TEST(Conclude, ThreeModelsWithFourBudgetsAreEnough) {
   std::vector<CellRow> cells = small(3, 5);
   const Conclusions c = conclude(cells, with_draws(100));

@@ -42,7 +42,8 @@ class FakeExecutor : public Executor {
 
   std::map<std::string, std::vector<int>> codes;  // by cell name: exit codes of its first starts
   std::vector<std::string> started;
-  bool at_once = true;  // the trial ends although the runner dies
+  std::vector<std::vector<std::string>> commands;  // of what was started
+  bool at_once = true;                             // the trial ends although the runner dies
   int per_poll = 1 << 30;
 
   size_t slots() const override { return slots_; }
@@ -50,6 +51,7 @@ class FakeExecutor : public Executor {
     EXPECT_TRUE(active_.insert(job.trial.run_id).second) << "started twice";
     EXPECT_LE(active_.size(), slots_);
     started.push_back(job.trial.run_id);
+    commands.push_back(job.argv);
     jobs_.push_back(job);
     if (at_once) finish(job);
   }
@@ -76,6 +78,7 @@ class FakeExecutor : public Executor {
     return law::loss(c.size_rank, 1 + c.epoch_rank, trial.lr * 16) +
            0.001 * static_cast<double>(trial.seed % 3);
   };
+  std::function<double(const Trial&)> top1 = [](const Trial&) { return 0.5; };
 
  private:
   void finish(const Job& job) {
@@ -91,7 +94,7 @@ class FakeExecutor : public Executor {
     if (code == 0 && std::isinf(l)) code = 4;
     code_[job.trial.run_id] = code;
     if (code != 0 && code != 4) return;
-    const Json heldout = Json::object({{"loss", l}, {"top1", 0.5}});
+    const Json heldout = Json::object({{"loss", l}, {"top1", top1(job.trial)}});
     const Json compute = Json::object({{"device", "fake"}, {"device_hours", 0.25}, {"wall_s", 9}});
     std::ofstream(job.folder / "result.json")
         << Json::object({{"status", code == 4 ? "diverged" : "done"},

@@ -44,14 +44,6 @@ struct RateTrial {
   bool other_seed = false;
 };
 
-// A checkpoint after fine-tuning.
-struct FinetunedPoint {
-  std::string cell, model, run_id;
-  double compute = 0;  // of its pretraining
-  double error = 0;    // top-1, %
-  bool repeated_augmentation = false;
-};
-
 // All that figures are drawn from, of one family.
 struct FigureInput {
   bool several = false;  // the study has other families too

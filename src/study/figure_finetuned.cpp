@@ -54,6 +54,7 @@ constexpr const char* kSpec = R"vl({
        "fill": {"condition": {"test": "datum.repeated_augmentation", "value": "transparent"},
                 "field": "model", "type": "nominal", "scale": @COLORS@, "title": null},
        "tooltip": [{"field": "cell", "title": "cell"}, {"field": "error", "title": "top-1 error, %", "format": ".4g"},
+         {"field": "standard_error", "title": "standard error", "format": ".2g"}, {"field": "recipe", "title": "recipe"},
          {"field": "compute", "title": @XTITLE@, "format": ".4g"},
          {"field": "repeated_augmentation", "title": "repeated augmentation"}, {"field": "run", "title": "run"}]}}
   ]
@@ -103,6 +104,8 @@ Figure finetuned_figure(const FigureInputs& families) {
                                {"model", p.model},
                                {"compute", p.compute},
                                {"error", p.error},
+                               {"standard_error", p.standard_error},
+                               {"recipe", p.recipe},
                                {"repeated_augmentation", p.repeated_augmentation},
                                {"run", p.run_id}});
   if (figure.rows.empty()) {

@@ -61,6 +61,7 @@ std::string title_of(const std::string& verdict) {
       {"same-rate", "Do size and epochs grow at the same rate?"},
       {"learning-rate", "Learning rate"},
       {"fine-tuning", "Candidates for fine-tuning"},
+      {"fine-tuned", "After fine-tuning"},
       {"families", "Families of models"},
       {"next", "What to run next"},
       {"faults", "Cells that do not fit"}};
@@ -148,6 +149,7 @@ std::string tables(const Study& study, const Grid& grid, const StudyView& view,
               (r.conclusions.families.size() > 1 ? fmt::format(" ({}s)", family_title(c.family))
                                                  : ""),
           html_table(optima_table(c)));
+  if (!r.finetuned.rows.empty()) out += fold("Fine-tuned", html_table(finetuned_rows(r.finetuned)));
   if (!r.predictions.empty()) out += fold("Predictions", html_table(prediction_table(r)));
   out += fold("Cost", html_table(cost_table(view, r.trials)));
   out += fold("Identity", html_table(identity_table(study, grid, r)));

@@ -62,8 +62,8 @@ struct Spent {
 };
 
 // What came of a trial that was started; empty for the others.
-std::string outcome_of(const TrialView& t) {
-  if (t.state == "done") return t.repeat ? "noise" : "used";
+std::string outcome_of(const StudyView& view, const TrialView& t) {
+  if (t.state == "done") return use_of(view, t);
   if (t.state != "planned") return t.state;
   return t.record.starts > 0 ? "failed" : "";
 }
@@ -71,11 +71,11 @@ std::string outcome_of(const TrialView& t) {
 std::map<std::string, Spent> spent_by_outcome(const StudyView& view, const Csv& trials) {
   std::map<std::string, Spent> spent;
   const auto known = [](double v) { return v > 0 ? v : 0; };  // NaN where it is not
-  for (const TrialView& t : view.trials)
-    if (const std::string outcome = outcome_of(t); !outcome.empty())
+  for (const TrialView* t : all_trials(view))
+    if (const std::string outcome = outcome_of(view, *t); !outcome.empty())
       spent[outcome] +=
-          {1, std::max(0, t.record.starts - 1), known(t.result ? t.result->device_hours : 0),
-           known(t.result ? t.result->wall_s : 0)};
+          {1, std::max(0, t->record.starts - 1), known(t->result ? t->result->device_hours : 0),
+           known(t->result ? t->result->wall_s : 0)};
   for (size_t i = 0; i < trials.rows.size(); ++i)
     if (trials.rows[i][trials.column("reason")] == "not in plan")
       spent["lost"] += {1, 0, trials.number(i, trials.column("device_hours")).value_or(0),
@@ -173,6 +173,23 @@ PageTable trial_table(const Csv& trials) {
   return table;
 }
 
+PageTable finetuned_rows(const Csv& finetuned) {
+  PageTable table = {{"run", "recipe", "checkpoint of", "learning rate", "status", "top-1 error, %",
+                      "loss", "steps", "device hours", "certificate", "why"},
+                     {}};
+  for (const auto& row : finetuned.rows) {
+    const auto at = [&](const char* column) { return row[finetuned.column(column)]; };
+    const auto top1 = parse_double(at("heldout_top1"));
+    table.add(
+        {html_text(at("run_id")), html_text(at("recipe")), link_to("run-" + at("init"), at("cell")),
+         rounded(at("lr")), html_text(at("status")), top1 ? short_number(100 * (1 - *top1), 4) : "",
+         rounded(at("heldout_loss")), html_text(at("steps")), rounded(at("device_hours"), 1, 4),
+         certificate_text(at("certificate_ok")), html_text(at("reason"))},
+        "run-" + at("run_id"));
+  }
+  return table;
+}
+
 PageTable optima_table(const Conclusions& conclusions) {
   PageTable table = {{html_text(conclusions.axis), "best model", "epochs", "loss",
                       "within 0.5 % (epochs)", "continuous optimum, parameters", "epochs", "note"},
@@ -212,6 +229,8 @@ PageTable cost_table(const StudyView& view, const Csv& trials) {
   static const std::vector<std::pair<std::string, std::string>> kOutcomes = {
       {"used", "used"},
       {"noise", "noise (other seeds)"},
+      {"target", "targets of predictions"},
+      {"fine-tuning", "fine-tuning"},
       {"diverged", "diverged"},
       {"running", "running"},
       {"failed", "failed, to be repeated"},

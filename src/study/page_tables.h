@@ -29,6 +29,7 @@ std::string html_table(const PageTable& table);
 PageTable figure_rows(const Figure& figure);
 PageTable cell_table(const Grid& grid, const StudyView& view, const StudyResults& results);
 PageTable trial_table(const Csv& trials);
+PageTable finetuned_rows(const Csv& finetuned);
 PageTable optima_table(const Conclusions& conclusions);
 PageTable prediction_table(const StudyResults& results);
 // What was spent, by what came of it.

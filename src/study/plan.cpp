@@ -12,6 +12,7 @@
 #include "base/text.h"
 #include "config/load.h"
 #include "study/families.h"
+#include "study/finetune.h"
 
 namespace nfscale {
 namespace {
@@ -90,7 +91,8 @@ void warn_of_targets(const Grid& grid, Plan& plan) {
 
 std::string fitting(const Grid& grid, const Plan& plan, double limit, bool hours) {
   std::vector<std::string> fit;
-  double sum = 0;
+  // Fine-tuning comes on top of whichever cells there are.
+  double sum = hours ? plan.finetuning.device_hours.value_or(0) : plan.finetuning.trials;
   for (size_t c = 0; c < grid.cells.size(); ++c) {
     sum += hours ? plan.cells[c].device_hours.value_or(0) : plan.cells[c].trials;
     if (sum > limit) break;
@@ -198,21 +200,45 @@ std::string plain_number(double v) {
   return fmt::format("{:.10g}", std::round(v / unit) * unit);
 }
 
-std::optional<StudyData> planned_data(const Path& plan, const Config& base) {
+namespace {
+
+Json data_json(const StudyData& data, const Config& config) {
+  return Json::object({{"examples", data.examples},
+                       {"heldout_examples", data.heldout_examples},
+                       {"classes", data.classes},
+                       {"train_source", Json(config.data.train)},
+                       {"heldout_source", Json(config.data.heldout)},
+                       {"train", data.train_fingerprint},
+                       {"heldout", data.heldout_fingerprint}});
+}
+
+// Exit::damaged where it tells of other sources.
+StudyData data_of(const Json& json, const Config& config) {
+  if (!(json.at("train_source") == Json(config.data.train)) ||
+      !(json.at("heldout_source") == Json(config.data.heldout)))
+    fail(Exit::damaged, "other sources");
+  return {.examples = static_cast<uint64_t>(json.at("examples").as_int()),
+          .heldout_examples = static_cast<uint64_t>(json.at("heldout_examples").as_int()),
+          .classes = json.at("classes").as_int(),
+          .train_fingerprint = json.at("train").as_string(),
+          .heldout_fingerprint = json.at("heldout").as_string()};
+}
+
+}  // namespace
+
+std::optional<StudyData> planned_data(const Study& study) {
+  const Config base = load_config(study.base, {}).config;
+  std::vector<Config> recipes;
+  for (const std::string& recipe : study.recipes) recipes.push_back(load_config(recipe, {}).config);
   try {
+    const Path plan = study.out / "plan.json";
     const Json json = parse_json(read_file(plan), plan.string());
-    const Json& data = json.at("data");
-    if (!(data.at("train_source") == Json(base.data.train)) ||
-        !(data.at("heldout_source") == Json(base.data.heldout)))
-      return std::nullopt;
-    return StudyData{
-        .examples = static_cast<uint64_t>(data.at("examples").as_int()),
-        .heldout_examples = static_cast<uint64_t>(data.at("heldout_examples").as_int()),
-        .classes = data.at("classes").as_int(),
-        .train_fingerprint = data.at("train").as_string(),
-        .heldout_fingerprint = data.at("heldout").as_string()};
-  } catch (const Error&) {
-    return std::nullopt;  // no plan, or none that is whole
+    StudyData data = data_of(json.at("data"), base);
+    for (size_t i = 0; i < recipes.size(); ++i)
+      data.finetune.push_back(data_of(json.at("finetune").at("data").items().at(i), recipes[i]));
+    return data;
+  } catch (const std::exception&) {
+    return std::nullopt;  // no plan, none that is whole, or one of other sources
   }
 }
 
@@ -229,6 +255,24 @@ double expected_trials(const Study& study, const Grid& grid, size_t cell) {
   return n;
 }
 
+namespace {
+
+void add_finetuning(const Study& study, const Grid& grid, const StudyView& view, Plan& plan) {
+  for (const Finetunings& f : most_finetunings(study, grid)) {
+    const Cell& cell = grid.cells[f.cell];
+    const double hours = hours_of(grid, view, cell) * f.flops / cell.flops;
+    plan.finetuning.trials += f.trials;
+    plan.trials += f.trials;
+    plan.flops += f.flops;
+    plan.memory_bytes = std::max(plan.memory_bytes, f.memory_bytes);
+    if (std::isnan(hours)) continue;
+    plan.finetuning.device_hours = plan.finetuning.device_hours.value_or(0) + hours;
+    plan.device_hours = plan.device_hours.value_or(0) + hours;
+  }
+}
+
+}  // namespace
+
 Plan make_plan(const Study& study, const Grid& grid, const StudyView& view, double devices) {
   Plan plan;
   const auto add = [&](const Cell& cell, double trials) {
@@ -243,6 +287,7 @@ Plan make_plan(const Study& study, const Grid& grid, const StudyView& view, doub
   for (size_t c = 0; c < grid.cells.size(); ++c)
     plan.cells.push_back(add(grid.cells[c], expected_trials(study, grid, c)));
   for (const Cell& target : grid.targets) plan.targets.push_back(add(target, 1));
+  add_finetuning(study, grid, view, plan);
   if (plan.device_hours) {
     plan.wall_s = *plan.device_hours * 3600 / devices;
     plan.left_s = remaining_seconds(study, grid, view).value_or(*plan.wall_s);
@@ -286,6 +331,20 @@ Json cell_json(const Cell& cell, const PlanCell& plan) {
                        {"device_hours", maybe(plan.device_hours)}});
 }
 
+// What it takes at most; null without recipes.
+Json finetune_json(const Grid& grid, const Plan& plan) {
+  if (grid.recipes.empty()) return Json();
+  Json recipes = Json::array(), data = Json::array();
+  for (const Recipe& recipe : grid.recipes) {
+    recipes.push(recipe.name);
+    data.push(data_json(recipe.data, recipe.loaded.config));
+  }
+  return Json::object({{"recipes", recipes},
+                       {"data", data},
+                       {"trials", plan.finetuning.trials},
+                       {"device_hours", maybe(plan.finetuning.device_hours)}});
+}
+
 }  // namespace
 
 Json plan_json(const Study& study, const Grid& grid, const Plan& plan) {
@@ -305,13 +364,8 @@ Json plan_json(const Study& study, const Grid& grid, const Plan& plan) {
        {"order", order},
        {"dearest", dear},
        {"lr", Json::object({{"start", grid.cells[0].lr_start}, {"factor", grid.lr_factor}})},
-       {"data", Json::object({{"examples", grid.data.examples},
-                              {"heldout_examples", grid.data.heldout_examples},
-                              {"classes", grid.data.classes},
-                              {"train_source", Json(grid.base.data.train)},
-                              {"heldout_source", Json(grid.base.data.heldout)},
-                              {"train", grid.data.train_fingerprint},
-                              {"heldout", grid.data.heldout_fingerprint}})},
+       {"data", data_json(grid.data, grid.base)},
+       {"finetune", finetune_json(grid, plan)},
        {"trials", plan.trials},
        {"flops", plan.flops},
        {"device_hours", maybe(plan.device_hours)},
@@ -345,6 +399,11 @@ std::string plan_text(const Study& study, const Grid& grid, const Plan& plan, st
       fmt::format("{} cells, about {:.0f} trials, {:.3g} operations, up to {} of memory a trial\n",
                   grid.cells.size(), plan.trials, plan.flops,
                   bytes_text(static_cast<double>(plan.memory_bytes)));
+  if (!grid.recipes.empty())
+    text += fmt::format("with them up to {:.0f} runs of fine-tuning{}\n", plan.finetuning.trials,
+                        plan.finetuning.device_hours
+                            ? ", " + plain_number(*plan.finetuning.device_hours) + " device hours"
+                            : "");
   text += hours_text(study, plan, now) + shares_text(grid, plan);
   for (const std::string& warning : plan.warnings) text += "warning: " + warning + "\n";
   return text;

@@ -21,6 +21,7 @@ struct PlanCell {
 struct Plan {
   std::vector<PlanCell> cells;    // as Grid::cells
   std::vector<PlanCell> targets;  // as Grid::targets
+  PlanCell finetuning;            // at most, all of it; part of the sums below
   double trials = 0, flops = 0;
   std::optional<double> device_hours, wall_s;  // where the speed of a device is known
   std::optional<double> left_s;                // of wall_s
@@ -44,9 +45,9 @@ std::vector<std::vector<std::string>> plan_rows(const Grid& grid, const Plan& pl
 // Below the table; `now` is when the study would start.
 std::string plan_text(const Study& study, const Grid& grid, const Plan& plan, std::time_t now);
 
-// What plan.json says of the data, if its sources are those of `base`: looking at a study then
-// needs no data.
-std::optional<StudyData> planned_data(const Path& plan, const Config& base);
+// What the plan.json of the study says of its data, if the sources are still the same: looking at a
+// study then needs no data.
+std::optional<StudyData> planned_data(const Study& study);
 
 // "1.2e+15", "3.4k", "57.0M": for tables.
 std::string count_text(double value);

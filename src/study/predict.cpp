@@ -135,6 +135,27 @@ std::vector<size_t> held_out(const Study& study, bool by_hours, const std::vecto
   return held;
 }
 
+FinetunedPoint finetuned_point(const Grid& grid, const StudyView& view, const TrialView& t) {
+  const Recipe& recipe = grid.recipes[t.trial.recipe];
+  const Cell& cell = grid.cells[t.trial.cell];
+  FinetunedPoint p = {.cell = cell.name,
+                      .model = cell.model,
+                      .family = cell.family,
+                      .run_id = t.trial.run_id,
+                      .init = t.trial.init,
+                      .recipe = recipe.name,
+                      .lr = t.trial.lr,
+                      .compute = view.by_hours ? view.hours[t.trial.cell] : cell.flops};
+  for (const TrialView& pretrained : view.trials)
+    if (pretrained.trial.run_id == t.trial.init) p.loss = pretrained.result->loss;
+  const double wrong = 1 - t.result->top1;
+  const auto n = static_cast<double>(recipe.data.heldout_examples);
+  p.error = 100 * wrong;
+  p.standard_error = n > 0 ? 100 * std::sqrt(wrong * (1 - wrong) / n) : 0;
+  p.repeated_augmentation = recipe.loaded.config.data.augment.repeat > 1;
+  return p;
+}
+
 ConcludeOptions conclude_options(const Study& study, const Grid& grid, const StudyView& view,
                                  int draws) {
   ConcludeOptions o;
@@ -154,6 +175,8 @@ ConcludeOptions conclude_options(const Study& study, const Grid& grid, const Stu
   for (const TrialView& t : view.trials)
     if (t.state == "done" && !t.repeat)
       o.trials.push_back({t.trial.cell, t.trial.lr, t.result->loss, t.trial.run_id});
+  for (const TrialView& t : view.finetunings)
+    if (t.state == "done") o.finetuned.push_back(finetuned_point(grid, view, t));
   for (const Cell& target : grid.targets) {
     CellRow row = empty_row(target);
     row.device_hours = hours_of(grid, view, target);

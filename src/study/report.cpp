@@ -43,6 +43,8 @@ FigureInput figure_input(const Grid& grid, const StudyView& view, const StudyRes
   input.heldout_examples = grid.data.heldout_examples;
   input.heldout = join(grid.base.data.heldout, ", ");
   input.best_runs = best_runs(grid, view);
+  for (const FinetunedPoint& p : r.conclusions.finetuned)
+    if (p.family == input.conclusions.family) input.finetuned.push_back(p);
   for (const TrialView& t : view.trials) {
     if (!t.result || grid.cells[t.trial.cell].family != input.conclusions.family) continue;
     const double loss = t.state == "done" ? t.result->loss : std::nan("");
@@ -83,6 +85,7 @@ StudyResults results_of(const Study& study, const Grid& grid, const StudyView& v
   StudyResults r;
   r.cells = cell_rows(study, grid, view);
   r.trials = trials_table(study, grid, view, store);
+  r.finetuned = finetuned_table(grid, view);
   r.conclusions = conclude_study(study, grid, view, r.cells, static_cast<int>(study.bootstrap));
   r.predictions = predictions_of(study, grid, view, store, r.cells, r.conclusions);
   r.predictions.insert(r.predictions.end(), more.begin(), more.end());
@@ -98,6 +101,11 @@ StudyResults results_of(const Study& study, const Grid& grid, const StudyView& v
 void write_tables(const Study& study, const StudyResults& r) {
   write_file(study.out / "trials.csv", csv_text(r.trials));
   write_file(study.out / "cells.csv", csv_text(cells_table(r.cells)));
+  const Path finetuned = study.out / "finetuned.csv";
+  if (r.finetuned.rows.empty())
+    files().remove(finetuned);
+  else
+    write_file(finetuned, csv_text(r.finetuned));
   write_file(study.out / "fits.json", r.fits.dump(2) + "\n");
   write_file(study.out / "predictions.json", predictions_json(r.predictions).dump(2) + "\n");
   const Path folder = study.out / "figures";

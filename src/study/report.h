@@ -15,7 +15,7 @@ namespace nfscale {
 // All that is made of a study at a moment.
 struct StudyResults {
   std::vector<CellRow> cells;
-  Csv trials;
+  Csv trials, finetuned;
   StudyConclusions conclusions;
   std::vector<Prediction> predictions;  // may be empty
   std::vector<Figure> figures;          // by number, those that wait too
@@ -30,7 +30,8 @@ StudyResults results_of(const Study& study, const Grid& grid, const StudyView& v
 // Run id of the best trial, by cell.
 std::map<std::string, std::string> best_runs(const Grid& grid, const StudyView& view);
 
-// trials.csv, cells.csv, fits.json, predictions.json and figures/ in the folder of the study.
+// trials.csv, cells.csv, finetuned.csv where there is any, fits.json, predictions.json and figures/
+// in the folder of the study.
 void write_tables(const Study& study, const StudyResults& results);
 
 std::string report_html(const Study& study, const Grid& grid, const StudyView& view,

@@ -36,8 +36,36 @@ std::string tail_of(const Path& file, size_t lines) {
   return join(all, "\n");
 }
 
+void renew(const Path& file, const std::string& text) {
+  files().make_folder(file.parent_path());
+  std::error_code error;
+  if (!std::filesystem::exists(file, error) || read_file(file) != text) write_file(file, text);
+}
+
+Path recipe_copy(const Study& study, const Recipe& recipe) {
+  return study.out / "recipes" / (recipe.name + ".toml");
+}
+
 std::string last_line(const std::string& text) {
   return text.substr(text.rfind('\n') + 1);
+}
+
+Json chosen_record(const Cell& cell, const TrialView& t) {
+  const Trial& trial = t.trial;
+  Json record = Json::object({{"run_id", trial.run_id},
+                              {"cell", cell.name},
+                              {"model", cell.model},
+                              {"epochs", cell.epochs},
+                              {"params", cell.params},
+                              {"macs", cell.macs},
+                              {"batch", cell.batch},
+                              {"lr", trial.lr},
+                              {"lr_index", trial.lr_index},
+                              {"seed", trial.seed},
+                              {"config_hash", trial.config_hash},
+                              {"why", t.why}});
+  if (!trial.init.empty()) record.set("init", trial.init);
+  return record;
 }
 
 class Runner {
@@ -46,10 +74,9 @@ class Runner {
       : study_(study), grid_(grid), executor_(executor), options_(options), store_(study.out) {
     if (options.begun) options.begun();
     // Children read a copy, so that editing the base file does not change a study that runs.
-    const std::string base = config_toml(grid.base);
-    const Path copy = study.out / "base.toml";
-    std::error_code error;
-    if (!std::filesystem::exists(copy, error) || read_file(copy) != base) write_file(copy, base);
+    renew(study.out / "base.toml", config_toml(grid.base));
+    for (const Recipe& recipe : grid.recipes)
+      renew(recipe_copy(study, recipe), given_toml(recipe.loaded));
   }
 
   RunOutcome run() {
@@ -76,10 +103,14 @@ class Runner {
   void refresh() {
     std::vector<std::string> ids;
     for (const auto& [id, trial] : running_) ids.push_back(id);
-    view_ = look(study_, grid_, store_.state(), ids, cache_);
-    if (view_.search.finished && seal()) view_ = look(study_, grid_, store_.state(), ids, cache_);
-    for (const TrialView& t : view_.trials)
-      if (t.result && t.state == "done") record_step_time(t);
+    const auto look_again = [&] { view_ = look(study_, grid_, store_.state(), ids, cache_); };
+    look_again();
+    // Before anything is concluded: the axis of compute must not move below it.
+    if (record_step_times()) look_again();
+    if (view_.search.finished) {
+      const bool sealed = seal(), chosen = choose_candidates();
+      if (sealed || chosen) look_again();
+    }
     if (options_.progress) options_.progress(view_);
     shown_ = Clock::now();
   }
@@ -107,23 +138,45 @@ class Runner {
     return !predictions.empty();
   }
 
-  // Once for a model, batch and device, so that the axis of compute never moves.
-  void record_step_time(const TrialView& t) {
-    const std::string key = step_key(grid_.cells[t.trial.cell], t.result->device);
-    const auto seconds = step_seconds(*t.result);
-    if (seconds && !store_.state().step_times.contains(key))
-      store_.append("step_time", Json::object({{"key", key}, {"seconds", *seconds}}));
+  // Which checkpoints are fine-tuned, before the first of them is; true where that is news.
+  bool choose_candidates() {
+    if (grid_.recipes.empty()) return false;
+    const uint64_t input = input_hash_of(study_, grid_, view_);
+    if (input == chosen_from_) return false;
+    chosen_from_ = input;
+    std::vector<CellRow> cells = cell_rows(study_, grid_, view_);
+    const Json candidates = candidates_json(conclude_study(study_, grid_, view_, cells, 0));
+    if (candidates == store_.state().candidates) return false;
+    store_.append("candidates", Json::object({{"candidates", candidates}}));
+    if (candidates.items().empty())
+      warn(
+          "no checkpoint is a candidate (a loss below chance, no flag, within finetune.budget): "
+          "nothing is fine-tuned");
+    return true;
+  }
+
+  // Once for a model, batch and device, so that the axis of compute never moves; true where there
+  // are new ones.
+  bool record_step_times() {
+    const size_t known = store_.state().step_times.size();
+    for (const TrialView& t : view_.trials) {
+      if (!t.result || t.state != "done") continue;
+      const std::string key = step_key(grid_.cells[t.trial.cell], t.result->device);
+      const auto seconds = step_seconds(*t.result);
+      if (seconds && !store_.state().step_times.contains(key))
+        store_.append("step_time", Json::object({{"key", key}, {"seconds", *seconds}}));
+    }
+    return store_.state().step_times.size() > known;
   }
 
   // False where the budget is used up but trials still run; Exit::usage when they have ended.
   bool within_budget() {
     double hours = 0;
     int64_t trials = 0;
-    for (const auto* list : {&view_.trials, &view_.targets})
-      for (const TrialView& t : *list) {
-        trials += t.state != "planned" || running_.contains(t.trial.run_id);
-        if (t.result && t.result->device_hours > 0) hours += t.result->device_hours;
-      }
+    for (const TrialView* t : all_trials(view_)) {
+      trials += t->state != "planned" || running_.contains(t->trial.run_id);
+      if (t->result && t->result->device_hours > 0) hours += t->result->device_hours;
+    }
     const std::string file = study_.file.string();
     std::string used;
     if (study_.budget_trials && trials >= *study_.budget_trials)
@@ -140,7 +193,9 @@ class Runner {
 
   void start_more() {
     start_of(view_.trials);
-    if (view_.search.finished) start_of(view_.targets);
+    if (!view_.search.finished) return;
+    start_of(view_.targets);
+    start_of(view_.finetunings);
   }
 
   void start_of(std::vector<TrialView>& trials) {
@@ -166,18 +221,7 @@ class Runner {
     // A trial whose folder was taken away begins anew, whatever became of it before.
     if (known == store_.state().trials.end() || known->second.chosen.is_null() ||
         (known->second.final && !std::filesystem::exists(folder)))
-      store_.append("chosen", Json::object({{"run_id", trial.run_id},
-                                            {"cell", cell.name},
-                                            {"model", cell.model},
-                                            {"epochs", cell.epochs},
-                                            {"params", cell.params},
-                                            {"macs", cell.macs},
-                                            {"batch", cell.batch},
-                                            {"lr", trial.lr},
-                                            {"lr_index", trial.lr_index},
-                                            {"seed", trial.seed},
-                                            {"config_hash", trial.config_hash},
-                                            {"why", t.why}}));
+      store_.append("chosen", chosen_record(cell, t));
     Job job;
     job.trial = trial;
     job.argv = trial_command(study_, grid_, trial, options_);
@@ -277,7 +321,8 @@ class Runner {
     Clock::time_point started;
   };
   std::map<std::string, Running> running_;
-  std::optional<uint64_t> sealed_from_;  // hash of the cells that predictions were last made from
+  // Hashes of the cells that predictions and candidates were last made from.
+  std::optional<uint64_t> sealed_from_, chosen_from_;
   std::map<std::string, Clock::time_point> not_before_;
   Clock::time_point begun_ = Clock::now(), shown_ = Clock::now();
 };
@@ -286,14 +331,19 @@ class Runner {
 
 std::vector<std::string> trial_command(const Study& study, const Grid& grid, const Trial& trial,
                                        const RunOptions& options) {
-  std::vector<std::string> argv = {options.program, "pretrain", "--config",
-                                   (study.out / "base.toml").string()};
-  for (const std::string& setting :
-       trial_settings(grid, cell_at(grid, trial.cell), trial.lr, trial.seed)) {
-    argv.push_back("--set");
-    argv.push_back(setting);
+  const Path runs = study.out / "runs";
+  std::vector<std::string> argv = {options.program};
+  if (trial.init.empty()) {
+    argv.insert(argv.end(), {"pretrain", "--config", (study.out / "base.toml").string()});
+    for (const std::string& setting :
+         trial_settings(grid, cell_at(grid, trial.cell), trial.lr, trial.seed))
+      argv.insert(argv.end(), {"--set", setting});
+  } else {
+    argv.insert(argv.end(),
+                {"finetune", "--config", recipe_copy(study, grid.recipes[trial.recipe]).string(),
+                 "--init", (runs / trial.init).string()});
   }
-  argv.insert(argv.end(), {"--out", (study.out / "runs" / trial.run_id).string(), "--threads",
+  argv.insert(argv.end(), {"--out", (runs / trial.run_id).string(), "--threads",
                            std::to_string(options.threads_per_slot), "--quiet"});
   return argv;
 }

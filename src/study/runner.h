@@ -14,7 +14,7 @@
 namespace nfscale {
 
 struct RunOptions {
-  std::string program;  // started as PROGRAM pretrain ...
+  std::string program;  // started as PROGRAM pretrain ... and PROGRAM finetune ...
   int threads_per_slot = 1;
   double retry_delay_s = 1;                             // doubles with every failure
   double grace_s = 60;                                  // for children after a stop

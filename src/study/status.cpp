@@ -76,8 +76,35 @@ std::vector<std::string> cell_states(const Grid& grid, const StudyView& view) {
   return states;
 }
 
+namespace {
+
+Json finetuned_json(const Grid& grid, const StudyView& view) {
+  Json list = Json::array();
+  for (const TrialView& t : view.finetunings)
+    list.push(Json::object({{"run_id", t.trial.run_id},
+                            {"init", t.trial.init},
+                            {"recipe", grid.recipes[t.trial.recipe].name},
+                            {"cell", cell_at(grid, t.trial.cell).name},
+                            {"state", t.state},
+                            {"top1", t.state == "done" ? Json(t.result->top1) : Json()}}));
+  return list;
+}
+
+std::string finetuned_text(const Grid& grid, const StudyView& view) {
+  std::string text;
+  for (const TrialView& t : view.finetunings)
+    text += fmt::format("fine-tuning with {}: {} lr {:g}, {}\n", grid.recipes[t.trial.recipe].name,
+                        cell_at(grid, t.trial.cell).name, t.trial.lr,
+                        t.state == "done"
+                            ? fmt::format("top-1 error {:.2f} %", 100 * (1 - t.result->top1))
+                            : t.state);
+  return text;
+}
+
+}  // namespace
+
 std::vector<Spent> time_spent(const StudyView& view, std::time_t now) {
-  const std::vector<std::string> order = {"used",     "noise",  "target",
+  const std::vector<std::string> order = {"used",     "noise",  "target", "fine-tuning",
                                           "diverged", "failed", "running"};
   std::map<std::string, Spent> sums;
   double hours = 0, wall = 0;  // of what tells both
@@ -87,25 +114,19 @@ std::vector<Spent> time_spent(const StudyView& view, std::time_t now) {
     if (wall_s > 0) s.wall_s += wall_s;
     return s;
   };
-  for (const auto* list : {&view.trials, &view.targets})
-    for (const TrialView& t : *list) {
-      const TrialRecord& record = t.record;
-      if (record.failed_s > 0 || t.state == "failed")
-        add("failed", std::max(record.failures, 1), record.failed_s);
-      if (t.state == "running") add("running", 1, seconds_since(record.submitted, now));
-      if (!t.result) continue;
-      const bool done = t.state == "done";
-      Spent& s = add(!done                   ? "diverged"
-                     : list == &view.targets ? "target"
-                     : t.repeat              ? "noise"
-                                             : "used",
-                     1, t.result->wall_s);
-      if (!(t.result->device_hours > 0)) continue;
-      s.device_hours += t.result->device_hours;
-      if (!(t.result->wall_s > 0)) continue;
-      hours += t.result->device_hours;
-      wall += t.result->wall_s;
-    }
+  for (const TrialView* t : all_trials(view)) {
+    const TrialRecord& record = t->record;
+    if (record.failed_s > 0 || t->state == "failed")
+      add("failed", std::max(record.failures, 1), record.failed_s);
+    if (t->state == "running") add("running", 1, seconds_since(record.submitted, now));
+    if (!t->result) continue;
+    Spent& s = add(t->state == "done" ? use_of(view, *t) : "diverged", 1, t->result->wall_s);
+    if (!(t->result->device_hours > 0)) continue;
+    s.device_hours += t->result->device_hours;
+    if (!(t->result->wall_s > 0)) continue;
+    hours += t->result->device_hours;
+    wall += t->result->wall_s;
+  }
   std::vector<Spent> spent;
   for (const std::string& outcome : order) {
     if (!sums.contains(outcome)) continue;
@@ -135,8 +156,7 @@ Json status_json(const Study& study, const Grid& grid, const StudyView& view,
                              {"edge", s.edge}}));
   }
   std::map<std::string, int64_t> count;
-  for (const auto* list : {&view.trials, &view.targets})
-    for (const TrialView& t : *list) ++count[t.state];
+  for (const TrialView* t : all_trials(view)) ++count[t->state];
   for (const Spent& s : time_spent(view, std::time(nullptr)))
     spent.push(Json::object({{"outcome", s.outcome},
                              {"trials", s.trials},
@@ -154,6 +174,7 @@ Json status_json(const Study& study, const Grid& grid, const StudyView& view,
                                                 {"not_in_plan", view.other.size()}})},
                        {"spent", spent},
                        {"predictions", predictions_json(predictions)},
+                       {"finetuned", finetuned_json(grid, view)},
                        {"finished", complete(view)},
                        {"eta_s", eta ? Json(*eta) : Json()}});
 }
@@ -186,8 +207,7 @@ std::vector<std::vector<std::string>> status_rows(const Grid& grid, const StudyV
 std::string status_text(const Study& study, const Grid& grid, const StudyView& view,
                         const std::vector<Prediction>& predictions) {
   std::map<std::string, int64_t> count;
-  for (const auto* list : {&view.trials, &view.targets})
-    for (const TrialView& t : *list) ++count[t.state];
+  for (const TrialView* t : all_trials(view)) ++count[t->state];
   count["planned"] = static_cast<int64_t>(remaining_trials(study, grid, view)) - count["running"];
   count["not in plan"] = static_cast<int64_t>(view.other.size());
   std::vector<std::string> parts;
@@ -198,7 +218,7 @@ std::string status_text(const Study& study, const Grid& grid, const StudyView& v
           left_text(study, grid, view) + "\n";
   text += spent_text(time_spent(view, std::time(nullptr)));
   for (const Prediction& p : predictions) text += prediction_line(p) + "\n";
-  return text;
+  return text + finetuned_text(grid, view);
 }
 
 }  // namespace nfscale

@@ -43,9 +43,10 @@ TEST(Status, CountsCellsAndTrials) {
 
 TEST(Status, HoursAreToldByTheirOutcome) {
   StudyView view;
-  const auto add = [](std::vector<TrialView>& trials, const char* state, int repeat,
-                      double wall_s) {
+  const auto add = [](std::vector<TrialView>& trials, const char* state, int repeat, double wall_s,
+                      size_t cell = 0) {
     TrialView t;
+    t.trial.cell = cell;
     t.state = state;
     t.repeat = repeat;
     if (t.state == "done" || t.state == "diverged") {
@@ -61,16 +62,20 @@ TEST(Status, HoursAreToldByTheirOutcome) {
   add(view.trials, "diverged", 0, 360);
   add(view.trials, "running", 0, 0);
   add(view.trials, "planned", 0, 0);
-  add(view.targets, "done", 0, 720);
+  view.search.cells.resize(1);
+  add(view.targets, "done", 0, 720, 1);  // behind the cells of the grid
+  add(view.finetunings, "done", 0, 90);
+  view.finetunings[0].trial.init = "run";
   view.trials[1].record.failures = 2;  // it came through at last
   view.trials[1].record.failed_s = 180;
   view.trials[4].record.submitted = "1970-01-01T01:00:00Z";
   const std::vector<Spent> spent = time_spent(view, 2 * 3600);
-  ASSERT_EQ(spent.size(), 6u);
+  ASSERT_EQ(spent.size(), 7u);
   EXPECT_DOUBLE_EQ(find(spent, "used")->device_hours, 3);
   EXPECT_DOUBLE_EQ(find(spent, "noise")->device_hours, 0.5);
   EXPECT_DOUBLE_EQ(find(spent, "diverged")->device_hours, 0.2);
   EXPECT_DOUBLE_EQ(find(spent, "target")->device_hours, 0.4);
+  EXPECT_DOUBLE_EQ(find(spent, "fine-tuning")->device_hours, 0.05);
   EXPECT_EQ(find(spent, "failed")->trials, 2);
   EXPECT_DOUBLE_EQ(find(spent, "failed")->device_hours, 0.1);
   EXPECT_DOUBLE_EQ(find(spent, "running")->device_hours, 2);

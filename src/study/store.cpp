@@ -113,6 +113,11 @@ void apply(const Json& record, StoreState& state) {
     return;
   }
   if (kind == "sealed") return apply_sealed(record, state);
+  if (kind == "candidates") {
+    const Json* list = record.find("candidates");
+    if (list && list->is_array()) state.candidates = *list;
+    return;
+  }
   if (id.empty()) return;
   TrialRecord& trial = state.trials[id];
   if (kind == "chosen") {

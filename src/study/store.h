@@ -40,6 +40,7 @@ struct StoreState {
   std::map<std::string, TrialRecord> trials;  // by run id
   std::vector<SealedRecord> sealed;           // in the order of their records
   std::map<std::string, double> step_times;   // device seconds, by "MODEL BATCH DEVICE"
+  Json candidates;  // to be fine-tuned: [{"run_id", "cell", "role", "why"}]; null: not chosen yet
   size_t records = 0;
 };
 

@@ -12,6 +12,7 @@
 #include "base/toml.h"
 #include "config/load.h"
 #include "config/sam.h"
+#include "study/finetune.h"
 
 namespace nfscale {
 namespace {
@@ -121,7 +122,7 @@ std::vector<Key> keys_of(Study& s) {
   key("fit.bootstrap", s.bootstrap, between(0, 100000));
   key("fit.huber", s.huber, positive);
   key("fit.drop_flagged", s.drop_flagged);
-  key("finetune.config", s.finetune_config, any, false);
+  key("finetune.config", s.recipes);
   key("finetune.candidates", s.candidates, between(1, 3));
   key("finetune.budget", s.finetune_budget, positive);
   key("executor.kind", s.executor, one_of({"local", "slurm", "command"}), false);
@@ -268,6 +269,12 @@ Study load_study(const Path& file, const std::optional<Path>& out) {
   }
   check_study(study, where);
   if (study.base.is_relative()) study.base = file.parent_path() / study.base;
+  for (std::string& recipe : study.recipes) {
+    if (Path(recipe).is_relative()) recipe = file.parent_path() / recipe;
+    if (!std::filesystem::exists(recipe))
+      fail(Exit::usage, "{}: finetune.config: {}: no such file", where["finetune.config"],
+           printable(recipe));
+  }
   if (out) study.out = *out;
   if (study.out.empty()) study.out = Path("studies") / study.name;
   return study;
@@ -276,6 +283,8 @@ Study load_study(const Path& file, const std::optional<Path>& out) {
 std::string study_toml(const Study& study) {
   Study copy = study;
   copy.base = std::filesystem::absolute(study.base).lexically_normal();
+  for (std::string& recipe : copy.recipes)
+    recipe = std::filesystem::absolute(recipe).lexically_normal();
   copy.out = std::filesystem::absolute(study.out).lexically_normal();
   std::string text, table;
   for (const Key& key : keys_of(copy)) {
@@ -549,6 +558,7 @@ Grid make_grid(const Study& study, const StudyData& data) {
   add_cells(study, grid);
   check_starts(study, grid);
   rank_cells(grid);
+  grid.recipes = read_recipes(study, grid);
   return grid;
 }
 

@@ -12,7 +12,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
-#include "config/config.h"
+#include "config/load.h"
 
 namespace nfscale {
 
@@ -56,8 +56,8 @@ struct Study {
   double huber = 0.001;
   bool drop_flagged = true;
   // [finetune]
-  std::string finetune_config;
-  int64_t candidates = 3;
+  std::vector<std::string> recipes;  // relative to the file; of several each has its own runs
+  int64_t candidates = 3;            // of a family
   std::optional<double> finetune_budget;
   // [executor]
   std::string executor = "local";
@@ -81,6 +81,7 @@ struct StudyData {
   uint64_t examples = 0, heldout_examples = 0;
   int64_t classes = 0;
   std::string train_fingerprint = {}, heldout_fingerprint = {};
+  std::vector<StudyData> finetune = {};  // of each recipe
 };
 
 // A model at an epoch budget.
@@ -102,6 +103,17 @@ struct Trial {
   double lr = 0;
   int64_t seed = 0;
   std::string run_id = {}, config_hash = {};
+  // Of a fine-tuning: the run that it begins with, whose cell and rate stand above, and the place
+  // of its recipe.
+  std::string init = {};
+  size_t recipe = 0;
+};
+
+// What the best checkpoints of a study are fine-tuned with, on pictures of its own.
+struct Recipe {
+  std::string name = {};  // of the file, without its extension
+  LoadedConfig loaded;    // not resolved
+  StudyData data = {};    // no examples where they are not known
 };
 
 // Cells, and everything that the trials of a study have in common.
@@ -113,6 +125,7 @@ struct Grid {
   std::vector<Cell> targets;  // predicted, then trained once; outside of search and fits
   std::map<std::string, std::vector<std::string>> set;  // of each model, without optim.lr
   std::map<std::string, Config> configs;                // of each model: base and set; not resolved
+  std::vector<Recipe> recipes;
 };
 
 // Cells by their place in Grid::cells; the places after them are those of the targets.

@@ -26,6 +26,29 @@ std::string refusal(const std::string& tables) {
 const std::string kHead = "study.name = \"t\"\nstudy.base = \"base.toml\"\n";
 const std::string kGrid = "grid.models = [\"nfnet_n0\"]\ngrid.epochs = [1]\n";
 
+// configs/ holds runs and studies; a key that is renamed must not be forgotten there.
+TEST(Study, EveryFileUnderConfigsIsRead) {
+  size_t runs = 0, studies = 0;
+  for (const auto& entry :
+       std::filesystem::recursive_directory_iterator(Path(NFSCALE_SOURCE_DIR) / "configs")) {
+    if (entry.path().extension() != ".toml") continue;
+    const bool study = read_file(entry.path()).find("\n[study]\n") != std::string::npos;
+    (study ? studies : runs) += 1;
+    try {
+      if (study) {
+        load_study(entry.path(), std::nullopt);
+      } else {
+        Config config = load_config(entry.path(), {}).config;
+        resolve(config);
+      }
+    } catch (const Error& e) {
+      ADD_FAILURE() << entry.path() << ": " << e.what();
+    }
+  }
+  EXPECT_GE(runs, 18u);
+  EXPECT_GE(studies, 2u);
+}
+
 TEST(Study, FaultsNameLineAndKey) {
   EXPECT_EQ(refusal(kHead + "grid.model = [\"nfnet_n0\"]\n"),
             "s.toml:3: grid.model is not a key (nearest: grid.models)");

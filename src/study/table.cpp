@@ -142,8 +142,28 @@ Csv trials_table(const Study& study, const Grid& grid, const StudyView& view,
   for (const TrialView* t : order)
     table.rows.push_back(trial_row(cell_at(grid, t->trial.cell), *t));
   for (const std::string& id : view.other)
-    if (const TrialRecord& record = store.trials.at(id); record.chosen.is_object())
+    if (const TrialRecord& record = store.trials.at(id);
+        record.chosen.is_object() && !record.chosen.find("init"))
       table.rows.push_back(old_row(study, id, record));
+  return table;
+}
+
+Csv finetuned_table(const Grid& grid, const StudyView& view) {
+  Csv table{"finetuned.csv",
+            {"run_id", "init", "recipe", "cell", "model", "lr", "status", "heldout_top1",
+             "heldout_loss", "train_loss", "steps", "examples", "device", "device_hours", "wall_s",
+             "certificate_ok", "reason"},
+            {}};
+  for (const TrialView& t : view.finetunings) {
+    const Cell& cell = cell_at(grid, t.trial.cell);
+    const TrialResult none, &r = t.result ? *t.result : none;
+    const auto given = [&](double v) { return t.result ? csv_number(v) : std::string(); };
+    table.rows.push_back({t.trial.run_id, t.trial.init, grid.recipes[t.trial.recipe].name,
+                          cell.name, cell.model, csv_number(t.trial.lr), t.state, given(r.top1),
+                          given(r.loss), given(r.train_loss), given(r.steps), given(r.examples),
+                          r.device, given(r.device_hours), given(r.wall_s),
+                          r.certificate_ok ? *r.certificate_ok ? "1" : "0" : "", t.why});
+  }
   return table;
 }
 

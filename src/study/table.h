@@ -1,5 +1,6 @@
-// The tables of a study: trials.csv, a row for every trial, and cells.csv, a row for every cell
-// with the estimate that laws are fitted to. Full precision; the same study gives the same bytes.
+// The tables of a study: trials.csv, a row for every trial, cells.csv, a row for every cell with
+// the estimate that laws are fitted to, and finetuned.csv, a row for every candidate and recipe.
+// Full precision; the same study gives the same bytes.
 #pragma once
 
 #include <cmath>
@@ -41,6 +42,8 @@ CellRow empty_row(const Cell& cell);
 // Targets of predictions have rows in trials.csv but none in cells.csv.
 Csv trials_table(const Study& study, const Grid& grid, const StudyView& view,
                  const StoreState& store);
+// `lr` is that of the pretraining.
+Csv finetuned_table(const Grid& grid, const StudyView& view);
 std::vector<CellRow> cell_rows(const Study& study, const Grid& grid, const StudyView& view);
 Csv cells_table(const std::vector<CellRow>& rows);
 

@@ -107,8 +107,15 @@ inline std::vector<FinetunedPoint> invented_finetuned() {
   for (int i = 0; i < 6; ++i)
     for (const double epochs : {1.0, 4.0}) {
       const std::string model = law::model(i).name;
-      points.push_back({fmt::format("{}@{:g}ep", model, epochs), model, "run",
-                        law::hours(i, epochs), 5 * law::best_loss(i, epochs) - 1.5, i == 5});
+      points.push_back({.cell = fmt::format("{}@{:g}ep", model, epochs),
+                        .model = model,
+                        .family = "nfnet",
+                        .run_id = "run",
+                        .init = "init",
+                        .recipe = "recipe",
+                        .compute = law::hours(i, epochs),
+                        .error = 5 * law::best_loss(i, epochs) - 1.5,
+                        .repeated_augmentation = i == 5});
     }
   return points;
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <set>
 
+#include "study/finetune.h"
 #include "study/plan.h"
 
 namespace nfscale {
@@ -164,8 +165,23 @@ std::optional<Trial> sealed_trial(const Study& study, const Grid& grid, size_t t
   return trial;
 }
 
+std::vector<const TrialView*> all_trials(const StudyView& view) {
+  std::vector<const TrialView*> all;
+  for (const auto* list : {&view.trials, &view.targets, &view.finetunings})
+    for (const TrialView& t : *list) all.push_back(&t);
+  return all;
+}
+
+std::string use_of(const StudyView& view, const TrialView& t) {
+  if (!t.trial.init.empty()) return "fine-tuning";
+  if (t.trial.cell >= view.search.cells.size()) return "target";
+  return t.repeat ? "noise" : "used";
+}
+
 bool complete(const StudyView& view) {
-  return view.search.finished && std::none_of(view.targets.begin(), view.targets.end(), is_open);
+  return view.search.finished && !view.candidates_due &&
+         std::none_of(view.targets.begin(), view.targets.end(), is_open) &&
+         std::none_of(view.finetunings.begin(), view.finetunings.end(), is_open);
 }
 
 namespace {
@@ -214,6 +230,18 @@ struct Looker {
           views.push_back(see(std::move(*trial), "the target of a sealed prediction", 0));
           break;
         }
+    return views;
+  }
+
+  // Of the candidates that the records name, as far as this study has trained them.
+  std::vector<TrialView> finetunings(const Grid& grid, const std::vector<TrialView>& trials) const {
+    std::vector<TrialView> views;
+    if (!store.candidates.is_array()) return views;
+    for (size_t r = 0; r < grid.recipes.size(); ++r)
+      for (const Json& candidate : store.candidates.items())
+        for (const TrialView& t : trials)
+          if (t.state == "done" && t.trial.run_id == text_at(candidate, {"run_id"}))
+            views.push_back(see(finetuning_of(grid, t.trial, r), text_at(candidate, {"why"}), 0));
     return views;
   }
 };
@@ -289,9 +317,10 @@ StudyView look(const Study& study, const Grid& grid, const StoreState& store,
   view.hours = cell_hours(grid, store, view.trials);
   view.by_hours = study.axis != "flops" && all_known(view.hours);
   view.targets = looker.targets(grid);
+  view.finetunings = looker.finetunings(grid, view.trials);
+  view.candidates_due = !grid.recipes.empty() && store.candidates.is_null();
   std::set<std::string> asked;
-  for (const auto* trials : {&view.trials, &view.targets})
-    for (const TrialView& t : *trials) asked.insert(t.trial.run_id);
+  for (const TrialView* t : all_trials(view)) asked.insert(t->trial.run_id);
   for (const auto& [id, record] : store.trials)
     if (!asked.contains(id)) view.other.push_back(id);
   return view;
@@ -352,11 +381,26 @@ std::vector<const Cell*> open_targets(const Grid& grid, const StudyView& view) {
   return open;
 }
 
+// Where the candidates are not known yet, the most that there can be.
+std::vector<Finetunings> open_finetunings(const Study& study, const Grid& grid,
+                                          const StudyView& view) {
+  if (view.candidates_due) return most_finetunings(study, grid);
+  std::vector<Finetunings> open;
+  for (const TrialView& t : view.finetunings)
+    if (is_open(t))
+      open.push_back({.cell = t.trial.cell,
+                      .trials = 1,
+                      .flops = finetuning_flops(grid, cell_at(grid, t.trial.cell),
+                                                grid.recipes[t.trial.recipe])});
+  return open;
+}
+
 }  // namespace
 
 double remaining_trials(const Study& study, const Grid& grid, const StudyView& view) {
   double open = static_cast<double>(open_targets(grid, view).size());
   for (const TrialView& t : view.trials) open += is_open(t);
+  for (const Finetunings& f : open_finetunings(study, grid, view)) open += f.trials;
   const std::set<size_t> wanted = wanted_cells(view);
   for (size_t c = 0; c < grid.cells.size(); ++c) {
     const CellSearch& cell = view.search.cells[c];
@@ -380,15 +424,18 @@ std::optional<double> remaining_seconds(const Study& study, const Grid& grid,
     }
   }
   if (all.second <= 0) return complete(view) ? std::optional(0.0) : std::nullopt;
-  const auto seconds = [&](const Cell& cell) {
+  const auto pace = [&](const Cell& cell) {
     for (const auto* s : {&spent[cell.model], &spent["family " + cell.family]})
-      if (s->second > 0) return cell.flops * s->first / s->second;
-    return cell.flops * all.first / all.second;
+      if (s->second > 0) return s->first / s->second;
+    return all.first / all.second;
   };
+  const auto seconds = [&](const Cell& cell) { return cell.flops * pace(cell); };
   double open = 0;
   for (const TrialView& t : view.trials)
     if (is_open(t)) open += seconds(grid.cells[t.trial.cell]);
   for (const Cell* target : open_targets(grid, view)) open += seconds(*target);
+  for (const Finetunings& f : open_finetunings(study, grid, view))
+    open += f.flops * pace(cell_at(grid, f.cell));
   const std::set<size_t> wanted = wanted_cells(view);
   for (size_t c = 0; c < grid.cells.size(); ++c) {
     const CellSearch& cell = view.search.cells[c];

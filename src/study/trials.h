@@ -37,16 +37,24 @@ struct TrialView {
 
 struct StudyView {
   SearchResult search;
-  std::vector<TrialView> trials;   // asked for by the search, known ones first in that order
-  std::vector<TrialView> targets;  // of sealed predictions, in the order of Grid::targets
-  std::vector<std::string> other;  // run ids in the store that this study does not ask for
-  bool by_hours = false;           // the axis of compute is known in device hours
-  std::vector<double> hours;       // of each cell: steps times the typical step time; NaN: unknown
+  std::vector<TrialView> trials;       // asked for by the search, known ones first in that order
+  std::vector<TrialView> targets;      // of sealed predictions, in the order of Grid::targets
+  std::vector<TrialView> finetunings;  // of each candidate with each recipe
+  bool candidates_due = false;         // there are recipes, and no candidates for them yet
+  std::vector<std::string> other;      // run ids in the store that this study does not ask for
+  bool by_hours = false;               // the axis of compute is known in device hours
+  std::vector<double> hours;  // of each cell: steps times the typical step time; NaN: unknown
   // Device seconds of a step that was measured before the first trial, by model.
   std::map<std::string, double> measured_steps;
 };
 
-// The search is through and every sealed target has been trained.
+// Trials, targets and fine-tunings.
+std::vector<const TrialView*> all_trials(const StudyView& view);
+
+// What a trial is for: "used" (in the search), "noise", "target", "fine-tuning".
+std::string use_of(const StudyView& view, const TrialView& trial);
+
+// The search is through, every sealed target has been trained and every candidate fine-tuned.
 bool complete(const StudyView& view);
 
 // What does not change from one look to the next at the same study: results that are there, and the

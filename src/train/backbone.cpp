@@ -2,17 +2,14 @@
 
 #include <algorithm>
 
+#include "base/log.h"
 #include "base/text.h"
 #include "model/vit.h"
 
 namespace nfscale {
 void take_backbone(LoadedConfig& loaded, const TrainedModel& backbone) {
   Config config = loaded.config;
-  config.model = backbone.config;
-  config.model.classes = loaded.config.model.classes;
-  config.model.drop_rate = loaded.config.model.drop_rate;
-  config.model.stochastic_depth = loaded.config.model.stochastic_depth;
-  config.model.head_bias = loaded.config.model.head_bias;
+  config.model = with_backbone(loaded.config.model, backbone.config);
   const auto given = [&](const std::string& key) { return loaded.origins.of.contains(key); };
   const auto asked = config_values(loaded.config), taken = config_values(config);
   for (size_t i = 0; i < asked.size(); ++i) {
@@ -53,6 +50,13 @@ void load_backbone(Model& model, const TrainedModel& backbone) {
     NFSCALE_CHECK(weight.sizes() == model.weights[i].sizes());
     model.weights[i].detach().copy_(weight);
   }
+  const auto side = [](const Sides& grid) { return fmt::format("{} x {}", grid[0], grid[1]); };
+  say("{}: all weights but the classifier, which is new ({} classes){}", backbone.file.string(),
+      model.arch.classes,
+      from.arch.vit.grid == model.arch.vit.grid
+          ? ""
+          : fmt::format("; position embedding resized from {} to {} patches",
+                        side(from.arch.vit.grid), side(model.arch.vit.grid)));
 }
 
 }  // namespace nfscale

@@ -111,7 +111,7 @@ BenchResult measure_training(const BenchOptions& o, const Model& model, const Ba
                    {.loss = config.loss,
                     .micro_batch = resolve_micro_batch(config, model.arch, o.device),
                     .seed = 0,
-                    .sam = sam_settings(config.optim)});
+                    .sam = sam_settings(config.optim, model.params)});
   std::optional<Loader> loader;
   if (o.pictures)
     loader.emplace(o.pictures, training_options(config, at::get_num_threads(), uint64_t{1} << 48),

@@ -1,13 +1,19 @@
 #include "train/evaluate.h"
 
+#include <ATen/ops/flip.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/log_softmax.h>
+#include <ATen/ops/logit.h>
+#include <ATen/ops/logsumexp.h>
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/softmax.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/topk.h>
 #include <ATen/ops/zeros_like.h>
 
 #include "base/log.h"
 #include "base/process.h"
+#include "data/augment.h"
 #include "model/loss.h"
 
 namespace nfscale {
@@ -86,16 +92,71 @@ EvaluateOptions evaluate_options(const TrainedModel& trained, int threads) {
   return options;
 }
 
+namespace {
+
+struct View {
+  int64_t top = 0, left = 0;
+  bool mirrored = false;
+};
+
+// In a frame with `around` pixels more than the evaluated part.
+std::vector<View> views_of(int views, int64_t around) {
+  const int64_t middle = around / 2;
+  std::vector<View> all = {{middle, middle}};
+  if (views >= 5)
+    for (const int64_t top : {int64_t{0}, around})
+      for (const int64_t left : {int64_t{0}, around}) all.push_back({top, left});
+  if (views == 2 || views == 10)
+    for (size_t i = 0, n = all.size(); i < n; ++i) all.push_back({all[i].top, all[i].left, true});
+  return all;
+}
+
+}  // namespace
+
+void check_views(const EvaluateOptions& o) {
+  if (o.views >= 5 && frame_of(o.data.eval_crop, o.size).size == o.size)
+    fail(
+        Exit::usage,
+        "--views {}: the whole picture is evaluated (data.eval_crop = \"{}\"), nothing lies around "
+        "it; 1 and 2 are allowed",
+        o.views, o.data.eval_crop);
+}
+
+at::Tensor logits_of_views(const Model& model, Filters& filters, const at::Tensor& frames,
+                           const EvaluateOptions& o) {
+  const std::vector<View> views = views_of(o.views, frames.size(2) - o.size);
+  const bool sigmoid = o.loss == "sigmoid";
+  std::vector<at::Tensor> all;
+  for (const View& v : views) {
+    at::Tensor images = frames.narrow(2, v.top, o.size).narrow(3, v.left, o.size);
+    if (v.mirrored) images = images.flip(3);
+    const at::Tensor logits =
+        forward(model, filters, images.contiguous(at::MemoryFormat::ChannelsLast));
+    if (views.size() == 1) return logits;
+    all.push_back(sigmoid ? at::sigmoid(logits.to(at::kDouble)) : at::log_softmax(logits, 1));
+  }
+  // Of softmax by logarithms: a class may have less than the least float in every view.
+  const at::Tensor stacked = at::stack(all);
+  return sigmoid ? at::logit(stacked.mean(0), 1e-15)
+                 : at::logsumexp(stacked, 0) - std::log(static_cast<double>(all.size()));
+}
+
 Evaluation evaluate(const Model& model, std::shared_ptr<const Source> source,
                     const EvaluateOptions& o) {
   const at::NoGradGuard no_grad;
+  check_views(o);
   LoaderOptions options;
   options.rows = std::min<int64_t>(o.batch, static_cast<int64_t>(source->size()));
   options.size = o.size;
+  options.data = o.data;
+  if (o.views >= 5) {
+    const Frame frame = frame_of(o.data.eval_crop, o.size);
+    options.size = frame.size;
+    options.data.eval_crop = frame.rule;
+  }
   options.total_slots = source->size();
   options.training = false;
   options.threads = o.threads;
-  options.data = o.data;
   options.label_map = match_classes(*source, o.class_names);
   Loader loader(source, options, 0);
   const at::Device device = model.weights[0].device();
@@ -111,7 +172,7 @@ Evaluation evaluate(const Model& model, std::shared_ptr<const Source> source,
         at::from_blob(const_cast<int64_t*>(batch.labels.data()), {batch.count}, at::kLong)
             .to(device);
     const at::Tensor logits =
-        forward(model, filters, batch_images(batch, 0, batch.count).to(device));
+        logits_of_views(model, filters, batch_images(batch, 0, batch.count).to(device), o);
     const at::Tensor losses =
         (o.loss == "sigmoid"
              ? sigmoid_loss(logits, at::zeros_like(logits).scatter_(1, labels.unsqueeze(1), 1), 0)

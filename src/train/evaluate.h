@@ -50,6 +50,10 @@ struct EvaluateOptions {
   int threads = 1;
   at::ScalarType compute = at::kFloat;
   std::string loss = "softmax";
+  // 2: the picture and its mirror image; 5: the evaluated part, and as large ones at the corners of
+  // what lies around it (augment.h, Frame); 10: these and their mirror images. What counts is the
+  // mean of the probabilities (Krizhevsky et al., 2012, section 4.1).
+  int views = 1;
   std::function<void(const ExamplePrediction&)> each = {};
 };
 // As the model was trained; classes without names get their numbers.
@@ -76,6 +80,14 @@ class EvaluationSum {
   std::array<int64_t, kBins> right_{};
   std::map<std::pair<int64_t, int64_t>, int64_t> confusions_;
 };
+
+// Exit::usage where there is nothing around the evaluated part.
+void check_views(const EvaluateOptions& options);
+
+// Logits whose softmax (or sigmoid) is the mean over the views of `frames`, pictures as of
+// frame_of(): NCHW, square.
+at::Tensor logits_of_views(const Model& model, Filters& filters, const at::Tensor& frames,
+                           const EvaluateOptions& options);
 
 // On the device of the weights. Throws Exit::preempted as soon as a stop is requested: the batch is
 // finished, nothing is kept.

@@ -6,6 +6,7 @@
 #include <fnmatch.h>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "kernels/rows.h"
 #include "model/parallel.h"
 
@@ -74,6 +75,17 @@ OptimizerSettings optimizer_settings(const OptimConfig& c, const Arch& arch) {
                         .heads = heads ? arch.vit.heads : 0}};
 }
 
+void freeze(const std::vector<std::string>& patterns, std::vector<Param>& params) {
+  for (const std::string& pattern : patterns) {
+    bool found = false;
+    for (Param& p : params)
+      if (glob_matches(pattern, p.name)) p.frozen = found = true;
+    if (!found) fail(Exit::usage, "optim.freeze: no parameter matches \"{}\"", printable(pattern));
+  }
+  if (std::all_of(params.begin(), params.end(), [](const Param& p) { return p.frozen; }))
+    fail(Exit::usage, "optim.freeze: nothing is left to train");
+}
+
 bool glob_matches(std::string_view pattern, std::string_view text) {
   return ::fnmatch(std::string(pattern).c_str(), std::string(text).c_str(), 0) == 0;
 }
@@ -138,6 +150,7 @@ StepStats Optimizer::clip(const Weights& weights, const Filters& filters) {
   std::vector<UnitNorms> norms(weights.size());
   for_tasks(static_cast<int64_t>(weights.size()), [&](int64_t i) {
     const auto k = static_cast<size_t>(i);
+    if (params_[k].frozen) return;
     if (const DenseGradient* factors = factors_of(k, filters)) {
       norms[k] = {factors->weight_squares, dense_row_squares(*factors)};
       NFSCALE_CHECK(units_of(weights[k], settings_.agc_rule) == std::ssize(norms[k].weight));
@@ -263,7 +276,7 @@ void Optimizer::update_by_adafactor(const Weights& weights, Filters& filters, do
   for_tasks(std::ssize(parts_), [&](int64_t i) {
     AdafactorPart& part = parts_[static_cast<size_t>(i)];
     const size_t k = part.parameter;
-    if (grads[k].defined())
+    if (grads[k].defined() && !params_[k].frozen)
       adafactor_update(part, weights[k].detach(), grads[k].detach(), settings_.adafactor,
                        lr * rule(k).rate, rule(k).decay, t + 1);
   });
@@ -286,7 +299,10 @@ void Optimizer::step(const Weights& weights, Filters& filters, double lr, const 
     for_tasks(std::ssize(pieces_), [&](int64_t i) {
       const Piece& piece = pieces_[static_cast<size_t>(i)];
       const size_t k = piece.parameter;
-      if (!factors_[k].empty() && (of[k] != nullptr) == with_filter)
+      if ((of[k] != nullptr) != with_filter) return;
+      if (params_[k].frozen && of[k])  // its gain may be trained
+        filter_rows_forward(weights, *of[k], piece.first, piece.last);
+      else if (!factors_[k].empty())
         update(piece, weights, of[k], factors_of(k, filters), lr, ema, t);
     });
 }

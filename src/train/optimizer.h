@@ -12,7 +12,8 @@
 //   m <- b1 m + (1-b1) g;   v <- b2 v + (1-b2) g^2
 //   p <- p - lr * (m / (1-b1^n) / (sqrt(v / (1-b2^n)) + eps) + wd * p)
 //
-// or adafactor, see adafactor.h. Only kernels decay (Param::is_weight).
+// or adafactor, see adafactor.h. Only kernels decay (Param::is_weight). What is frozen
+// (Param::frozen) keeps its value, and its gradient enters no norm.
 #pragma once
 
 #include <string>
@@ -37,6 +38,10 @@ struct OptimizerSettings {
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;  // of AdamW
   AdafactorSettings adafactor = {};
 };
+
+// Marks the parameters that a pattern matches. Exit::usage for one that fits none, and where
+// nothing is left to train.
+void freeze(const std::vector<std::string>& patterns, std::vector<Param>& params);
 
 OptimizerSettings optimizer_settings(const OptimConfig& resolved, const Arch& arch);
 

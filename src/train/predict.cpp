@@ -1,6 +1,5 @@
 #include "train/predict.h"
 
-#include <ATen/ops/from_blob.h>
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/topk.h>
@@ -8,6 +7,7 @@
 #include <set>
 
 #include "base/files.h"
+#include "base/process.h"
 #include "base/text.h"
 #include "data/loader.h"
 #include "train/evaluate.h"
@@ -37,30 +37,76 @@ std::vector<Path> picture_files(const std::vector<std::string>& paths) {
   return files;
 }
 
-PictureResult predict_picture(const TrainedModel& trained, const Path& file, int64_t size,
-                              int64_t top) {
-  const at::NoGradGuard no_grad;
-  PictureResult result;
-  EvalPicture picture = eval_picture(read_file(file), trained.data, size);
-  if (!picture.broken.empty()) {
-    result.error = picture.broken;
-    return result;
+namespace {
+
+// Pictures without labels.
+class PictureFiles : public Source {
+ public:
+  explicit PictureFiles(const std::vector<Path>& files) : files_(files) {}
+  uint64_t size() const override { return files_.size(); }
+  Example read(uint64_t i) const override {
+    return {.key = key(i), .bytes = read_file(files_[i]), .picture = {}, .file = key(i)};
   }
-  const at::Tensor image = at::from_blob(picture.pixels.data(), {1, size, size, 3}, at::kFloat)
-                               .permute({0, 3, 1, 2})
-                               .to(trained.model.weights[0].device());
-  Filters filters = make_filters(trained.model, compute_type(trained.precision), false);
-  const at::Tensor logits = forward(trained.model, filters, image).cpu();
+  std::string key(uint64_t i) const override { return files_[i].string(); }
+  int64_t label(uint64_t) const override { return 0; }
+  std::string fingerprint() const override { return ""; }
+
+ private:
+  const std::vector<Path>& files_;
+};
+
+LoaderOptions loader_options(const TrainedModel& trained, const PredictOptions& o, size_t files) {
+  LoaderOptions options;
+  options.rows = std::min(o.batch, static_cast<int64_t>(files));
+  options.size = o.size;
+  options.total_slots = files;
+  options.training = false;
+  options.threads = o.threads;
+  options.data = trained.data;
+  return options;
+}
+
+}  // namespace
+
+std::vector<std::vector<PictureResult::Top>> top_classes(const TrainedModel& trained,
+                                                         const at::Tensor& logits, int64_t top) {
   const at::Tensor p = trained.loss == "sigmoid" ? at::sigmoid(logits) : at::softmax(logits, 1);
-  const auto [values, indices] = at::topk(p, top, 1);
-  for (int64_t i = 0; i < top; ++i) {
-    const int64_t index = indices[0][i].item<int64_t>();
-    const auto at = static_cast<size_t>(index);
-    result.top.push_back(
-        {index, at < trained.class_names.size() ? trained.class_names[at] : std::to_string(index),
-         values[0][i].item<double>()});
+  const auto [values, indices] = at::topk(p.cpu(), top, 1);
+  std::vector<std::vector<PictureResult::Top>> rows(static_cast<size_t>(p.size(0)));
+  for (int64_t i = 0; i < p.size(0); ++i)
+    for (int64_t k = 0; k < top; ++k) {
+      const auto index = indices[i][k].item<int64_t>();
+      const auto at = static_cast<size_t>(index);
+      rows[static_cast<size_t>(i)].push_back(
+          {index, at < trained.class_names.size() ? trained.class_names[at] : std::to_string(index),
+           values[i][k].item<double>()});
+    }
+  return rows;
+}
+
+void predict(const TrainedModel& trained, const std::vector<Path>& files,
+             const PredictOptions& options, const std::function<void(const PictureResult&)>& each) {
+  const at::NoGradGuard no_grad;
+  Filters filters = make_filters(trained.model, compute_type(trained.precision), false);
+  Loader loader(std::make_shared<PictureFiles>(files),
+                loader_options(trained, options, files.size()), 0);
+  const at::Device device = trained.model.weights[0].device();
+  for (;;) {
+    const Batch& batch = loader.next();
+    if (batch.count == 0) return;
+    if (stop_requested()) throw Error(Exit::preempted, "stopped; what is above is complete");
+    const at::Tensor logits =
+        forward(trained.model, filters, batch_images(batch, 0, batch.count).to(device)).cpu();
+    auto guesses = top_classes(trained, logits, options.top);
+    for (int64_t i = 0; i < batch.count; ++i) {
+      const uint64_t slot = batch.begin + static_cast<uint64_t>(i);
+      PictureResult result = {
+          .file = files[slot], .top = std::move(guesses[static_cast<size_t>(i)]), .error = {}};
+      for (const Broken& b : batch.broken)
+        if (b.slot == slot) result.error = b.reason;
+      each(result);
+    }
   }
-  return result;
 }
 
 }  // namespace nfscale

@@ -4,6 +4,7 @@
 #include <ATen/ops/alias.h>
 #include <ATen/ops/empty_like.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "model/parallel.h"
@@ -17,13 +18,19 @@ double squares_of(const at::Tensor& t) {
   return norm * norm;
 }
 
-// |u| of all gradients.
-double gradient_norm(const Weights& weights, const Filters& filters) {
+bool is_in(const std::vector<size_t>& places, size_t k) {
+  return std::find(places.begin(), places.end(), k) != places.end();
+}
+
+// |u| of all gradients but those of the frozen weights.
+double gradient_norm(const Weights& weights, const Filters& filters,
+                     const std::vector<size_t>& frozen) {
   const auto of = filters_by_weight(weights.size(), filters);
   std::vector<double> squares(weights.size());
   for_tasks(std::ssize(weights), [&](int64_t i) {
     const auto k = static_cast<size_t>(i);
     std::vector<double> rows;
+    if (is_in(frozen, k)) return;
     if (const DenseGradient* factors = factors_of(k, filters))
       rows = dense_row_squares(*factors);
     else if (of[k])
@@ -59,7 +66,7 @@ void exchange(const at::Tensor& weight, at::Tensor& other) {
 // Float like the weights: a step of rho is lost in the rounding of bfloat16.
 double Sam::climb(const Weights& weights, Filters& filters) {
   constexpr int64_t kNumbers = 32768;  // at a time: they stay in the cache
-  const double norm = gradient_norm(weights, filters),
+  const double norm = gradient_norm(weights, filters, settings_.frozen),
                factor = settings_.rho / std::max(norm, 1e-12);
   const auto of = filters_by_weight(weights.size(), filters);
   struct Piece {
@@ -94,7 +101,7 @@ double Sam::climb(const Weights& weights, Filters& filters) {
       AT_DISPATCH_FLOATING_TYPES(weights[k].scalar_type(), "climb", [&] {
         const scalar_t* p = other_[k].const_data_ptr<scalar_t>();
         scalar_t* q = weights[k].detach().data_ptr<scalar_t>();
-        if (factors || u[k].defined())
+        if ((factors || u[k].defined()) && !is_in(settings_.frozen, k))
           climb_rows(p, q, u[k], factors, factor, first, last, n);
         else
           std::copy_n(p + first * n, (last - first) * n, q + first * n);

@@ -21,6 +21,7 @@ struct SamSettings {
   double fraction = 0.2;
   bool sync = false;
   int64_t group = 32;
+  std::vector<size_t> frozen = {};  // places of weights that stay where they are
 };
 
 // Adds the gradient of the rows [begin, end): in the ascent `share` times that of their mean loss,

@@ -16,7 +16,11 @@ namespace nfscale {
 
 Masks draw_masks(const Arch& arch, const Batch& batch, int64_t begin, int64_t end, uint64_t seed) {
   Masks masks;
-  const auto slot = [&](int64_t row) { return batch.begin + static_cast<uint64_t>(row); };
+  // Rows behind the last slot are fillers of weight 0.
+  std::vector<uint64_t> slots = batch.slots_of_rows();
+  for (auto row = std::ssize(slots); row < end; ++row)
+    slots.push_back(batch.begin + static_cast<uint64_t>(row));
+  const auto slot = [&](int64_t row) { return slots[static_cast<size_t>(row)]; };
   for (size_t b = 0; b < arch.branch_rates.size(); ++b) {
     const double rate = arch.branch_rates[b];
     at::Tensor& mask = masks.drop_path.emplace_back();
@@ -120,11 +124,14 @@ int64_t resolve_micro_batch(const Config& config, const Arch& arch, at::Device d
   return (config.train.batch + parts - 1) / parts;
 }
 
-SamSettings sam_settings(const OptimConfig& config) {
-  return {.rho = config.sam_rho,
-          .fraction = config.sam_fraction,
-          .sync = config.sam_sync,
-          .group = config.sam_group};
+SamSettings sam_settings(const OptimConfig& config, const std::vector<Param>& params) {
+  SamSettings settings = {.rho = config.sam_rho,
+                          .fraction = config.sam_fraction,
+                          .sync = config.sam_sync,
+                          .group = config.sam_group};
+  for (size_t k = 0; k < params.size(); ++k)
+    if (params[k].frozen) settings.frozen.push_back(k);
+  return settings;
 }
 
 StepResult train_step(const Model& model, Filters& filters, Optimizer& optimizer, const Ema& ema,

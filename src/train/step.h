@@ -18,7 +18,7 @@ struct StepSettings {
   SamSettings sam = {};
 };
 
-SamSettings sam_settings(const OptimConfig& config);
+SamSettings sam_settings(const OptimConfig& config, const std::vector<Param>& params);
 
 // train.micro_batch, or what 0 means there: as few parts of equal size as a stated bound of memory
 // allows, never the memory that happens to be free, so that a resume computes the same.

@@ -376,7 +376,7 @@ void loop(Run& run) {
                    {.loss = run.config.loss,
                     .micro_batch = run.directory.identity.micro_batch,
                     .seed = static_cast<uint64_t>(run.config.train.seed),
-                    .sam = sam_settings(run.config.optim)});
+                    .sam = sam_settings(run.config.optim, run.model.params)});
   while (run.progress.step < run.total_steps) {
     const double began = now_s(), waited_before = loader.waited_s();
     const Batch& batch = loader.next();
@@ -501,6 +501,9 @@ Run open(LoadedConfig& loaded, const TrainOptions& options) {
   if (options.init) identity.init_hash = hash128(MappedFile(weight_file_of(*options.init)).bytes());
   if (fork) join_trunk(*fork, schedule, total_steps, identity);
   Model model = make_model(arch);
+  freeze(config.optim.freeze, model.params);
+  if (options.device != at::kCPU && !config.optim.freeze.empty())
+    not_supported("--device cuda with optim.freeze");
   Optimizer optimizer(model.params, model.weights, optimizer_settings(config.optim, arch));
   RunDirectory directory =
       open_run(options.out, loaded, identity, device_text(options.device), options.resume);

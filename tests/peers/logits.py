@@ -10,11 +10,14 @@ import safetensors.torch, timm, torch
 
 name, size, folder = sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3])
 torch.manual_seed(0)
-model = timm.create_model(name).eval()
 weights = folder / "weights.safetensors"
 if weights.exists():
-    model.load_state_dict(safetensors.torch.load_file(weights))
+    given = safetensors.torch.load_file(weights)
+    classes = next(given[n] for n in ("head.fc.weight", "head.weight") if n in given).shape[0]
+    model = timm.create_model(name, num_classes=classes).eval()
+    model.load_state_dict(given)
 else:
+    model = timm.create_model(name).eval()
     safetensors.torch.save_file(model.state_dict(), weights)
 images = torch.randn(2, 3, size, size)
 with torch.inference_mode():

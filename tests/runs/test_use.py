@@ -74,6 +74,20 @@ class Classes(unittest.TestCase):
         self.assertEqual([c["class"] for c in result["classes"]], ["a", "b", "2", "3"])
         self.assertEqual(sum(c["examples"] for c in result["classes"]), 12)
 
+    def test_a_broken_picture_among_several_is_told_in_its_place(self):
+        data, out = folder("mixed", {"a": False, "b": False}), ROOT / "mixed-run"
+        train(data, out)
+        files = sorted((data / "a").iterdir())
+        files[2].write_bytes(b"no picture")
+        alone = [json.loads(nfscale("predict", out, f, "--json", want=2 if f == files[2] else 0).stdout)["images"][0] for f in files]
+        several = json.loads(nfscale("predict", out, *files, "--batch", 4, "--json", want=2).stdout)["images"]
+        self.assertEqual([i["file"] for i in several], [str(f) for f in files])
+        self.assertIn("not-an-image", several[2]["error"])
+        for one, other in zip(alone, several):
+            for t, u in zip(one.get("top", []), other.get("top", []), strict=True):
+                self.assertEqual(t["name"], u["name"])
+                self.assertAlmostEqual(t["p"], u["p"], places=3)
+
     def test_an_export_keeps_weights_and_meaning(self):
         data, run, out = folder("export", {"x": False, "y": False}), ROOT / "export-run", ROOT / "export.safetensors"
         train(data, run)
@@ -126,6 +140,33 @@ class FineTuning(unittest.TestCase):
         compute = json.loads((out / "result.json").read_text())["compute"]
         self.assertAlmostEqual(compute["flops"] / (6 * json.loads((out / "result.json").read_text())["model"]["macs"] * 16), 1.25)   # 1 of 4 rows climbs
         self.assertEqual(finetune(self.backbone, self.data, out, ["train.image_size=24", "optim.sam_rho=0.05", "optim.sam_group=4", "model.drop_rate=0.2", "ema.decay=0.9"]).stdout, "")   # it has ended
+
+    # rwightman/pytorch-image-models#1794, #2332: from a local file neither head nor position embedding was
+    # adapted, and elsewhere tensors were passed over that did not fit.
+    def test_a_file_is_adapted_in_one_line_or_refused_by_name(self):
+        vit, out = ROOT / "vit", ROOT / "vit-tuned"
+        nfscale("pretrain", "--out", vit, "--threads", 1, *[part for s in (
+            "model.name=vit_n0", f"data.train=folder:{folder('patches', {c: False for c in 'abcde'})}", "train.duration=3st", "train.batch=8",
+            "train.image_size=16", "train.precision=f32", "schedule.warmup=0", "optim.name=adamw") for part in ("--set", s)])
+        err = finetune(vit, self.data, out, ["train.image_size=24"]).stderr
+        lines = [l for l in err.splitlines() if "classifier" in l]
+        self.assertEqual(len(lines), 1, err)
+        self.assertIn("2 classes", lines[0])
+        self.assertRegex(lines[0], r"position embedding resized from (\d+) x \1 to (\d+) x \2 patches")
+        top = json.loads(nfscale("predict", out, self.data / "cat", "--json").stdout)["images"][0]["top"]
+        self.assertEqual({t["name"] for t in top}, {"cat", "dog"})
+        for backbone, tensor in ((vit, "blocks.0.attn.qkv.weight"), (self.backbone, "stages.0.0.conv1.weight")):
+            whole = (backbone / "model.safetensors").read_bytes()
+            length = struct.unpack("<Q", whole[:8])[0]
+            header = json.loads(whole[8:8 + length])
+            other = {(k.replace("0", "7", 1) if k == tensor else k): v for k, v in header.items()}
+            text = json.dumps(other).encode()
+            renamed = ROOT / "renamed.safetensors"
+            renamed.write_bytes(struct.pack("<Q", len(text)) + text + whole[8 + length:])
+            err = finetune(renamed, self.data, ROOT / "no", want=2).stderr.strip()
+            self.assertEqual(err.count("\n"), 0, err)
+            self.assertIn(tensor, err)
+            self.assertIn(tensor.replace("0", "7", 1), err)
 
     def test_runs_are_averaged_where_they_are_of_one_model(self):
         runs = [ROOT / f"soup{i}" for i in range(3)]

@@ -1,0 +1,46 @@
+#!/usr/bin/env python3
+"""embed.py CMAKE BUILD NFSCALE: installs, builds examples/embed against what was installed, and holds its
+answers against those of `nfscale predict`."""
+import json, os, pathlib, subprocess, sys, tempfile
+
+cmake, build, nfscale = sys.argv[1:]
+root = pathlib.Path(__file__).resolve().parent.parent
+
+
+def run(*args, want=0):
+    done = subprocess.run([str(a) for a in args], capture_output=True, text=True)
+    assert done.returncode == want, f"{args}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+    return done
+
+
+with tempfile.TemporaryDirectory() as scratch:
+    scratch = pathlib.Path(scratch)
+    # libnfscale_embed.a is not part of the program, so it may not be built yet.
+    run(cmake, "--build", build, "--target", "nfscale_embed")
+    run(cmake, "--install", build, "--prefix", scratch / "installed")
+    run(cmake, "-S", root / "examples/embed", "-B", scratch / "built", f"-DCMAKE_PREFIX_PATH={scratch / 'installed'}")
+    run(cmake, "--build", scratch / "built")
+    header = (scratch / "installed/include/nfscale.h").read_text()
+    assert "ATen" not in header and '#include "' not in header, "the installed header stands alone"
+    installed = scratch / "installed/bin/nfscale"
+    photos = root / "tests/data/photos-wds/photos-000.tar"
+    folder = scratch / "photos"
+    folder.mkdir()
+    run("tar", "-xf", photos, "-C", folder)
+    files = sorted(p for p in folder.iterdir() if p.suffix in (".jpg", ".png"))[:12]
+    run(installed, "pretrain", "--set", "model.name=nfnet_n0", "--set", f"data.train=wds:{photos}", "--set", "train.image_size=32", "--set", "train.batch=8",
+        "--set", "train.duration=3st", "--set", "optim.lr=0.05", "--out", scratch / "run", "--quiet")
+    predicted = json.loads(run(nfscale, "predict", scratch / "run", *files, "--top", 3, "--json").stdout)["images"]
+    lines = run(scratch / "built/classify", scratch / "run", *files).stdout.splitlines()
+    assert len(lines) == len(files) == 12
+    for image, line in zip(predicted, lines):
+        expected = image["file"] + ":" + "".join(f"  {t['name']} {t['p']:.4f}" for t in image["top"])
+        # A picture alone and one in a batch may differ in the last digit.
+        assert line.split("  ")[0::1][0] == expected.split("  ")[0], (line, expected)
+        for own, other in zip(line.split("  ")[1:], expected.split("  ")[1:], strict=True):
+            assert own.split()[0] == other.split()[0] and abs(float(own.split()[1]) - float(other.split()[1])) <= 2e-4, (line, expected)
+    (scratch / "no.jpg").write_bytes(b"no picture")
+    broken = run(scratch / "built/classify", scratch / "run", scratch / "no.jpg", want=2).stderr
+    assert "no.jpg" in broken and broken.count("\n") == 1, broken
+    missing = run(scratch / "built/classify", scratch / "absent", scratch / "no.jpg", want=2).stderr
+    assert "absent" in missing and missing.count("\n") == 1, missing
