@@ -1,5 +1,6 @@
 #include "arch/arch.h"
 
+#include <algorithm>
 #include <numeric>
 
 #include "arch/families.h"
@@ -190,6 +191,17 @@ int64_t default_size(const std::string& name) {
 int64_t default_classes(const std::string& name) {
   check_name(name);
   return is_nano(name) ? 10 : 1000;
+}
+
+void freeze(const std::vector<std::string>& patterns, std::vector<Param>& params) {
+  for (const std::string& pattern : patterns) {
+    bool found = false;
+    for (Param& p : params)
+      if (glob_matches(pattern, p.name)) p.frozen = found = true;
+    if (!found) fail(Exit::usage, "optim.freeze: no parameter matches \"{}\"", printable(pattern));
+  }
+  if (std::all_of(params.begin(), params.end(), [](const Param& p) { return p.frozen; }))
+    fail(Exit::usage, "optim.freeze: nothing is left to train");
 }
 
 }  // namespace nfscale

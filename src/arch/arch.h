@@ -115,4 +115,8 @@ std::vector<std::string> model_names();
 int64_t default_size(const std::string& name);
 int64_t default_classes(const std::string& name);
 
+// Marks the parameters that a pattern matches. Exit::usage for one that fits none, and where
+// nothing is left to train.
+void freeze(const std::vector<std::string>& patterns, std::vector<Param>& params);
+
 }  // namespace nfscale

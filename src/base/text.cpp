@@ -1,5 +1,7 @@
 #include "base/text.h"
 
+#include <fnmatch.h>
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -117,6 +119,10 @@ std::optional<int64_t> parse_int(std::string_view text) {
 }
 std::optional<double> parse_double(std::string_view text) {
   return parse_whole<double>(text);
+}
+
+bool glob_matches(const std::string& pattern, const std::string& text) {
+  return ::fnmatch(pattern.c_str(), text.c_str(), 0) == 0;
 }
 
 }  // namespace nfscale

@@ -23,6 +23,9 @@ std::vector<std::string> split(std::string_view text, char separator);
 std::string printable(std::string_view bytes);
 bool is_utf8(std::string_view bytes);
 
+// `pattern` with * for any characters and ? for one.
+bool glob_matches(const std::string& pattern, const std::string& text);
+
 // The whole text as a number of that kind, without white space; nothing where it is not one.
 std::optional<int64_t> parse_int(std::string_view text);
 std::optional<double> parse_double(std::string_view text);

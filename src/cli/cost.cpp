@@ -101,11 +101,11 @@ Cost cost_of_run(const Args& args) {
   if (c.train.duration.unit == Duration::Unit::epochs && examples == 0)
     fail(Exit::usage, "data.examples: needed to turn train.duration = \"{}\" into images",
          duration_key_text(c.train.duration));
-  const auto batch = static_cast<uint64_t>(c.train.batch);
+  Horizon horizon = {.examples = examples, .batch = static_cast<uint64_t>(c.train.batch)};
+  horizon.total_slots = total_slots(c.train.duration, horizon);
   Cost cost = {.name = c.model.name};
-  cost.images =
-      total_slots(c.train.duration, {.examples = examples, .batch = batch, .total_slots = 0});
-  cost.steps = (cost.images + batch - 1) / batch;
+  cost.images = horizon.total_slots;
+  cost.steps = steps_of(horizon);
   cost.params = arch.param_count();
   cost.macs = arch.macs(c.train.image_size, c.train.image_size);
   cost.memory_bytes = arch.training_bytes(c.train.batch, c.train.image_size);

@@ -12,7 +12,7 @@
 #include "cli/command.h"
 #include "config/load.h"
 #include "data/decode.h"
-#include "data/order.h"
+#include "data/loader.h"
 #include "data/sheet.h"
 #include "data/show.h"
 #include "data/source.h"
@@ -147,12 +147,7 @@ void run_order(const Args& args) {
   const Config config = load_config(args.path("--config"), args.all("--set")).config;
   const auto source = open_source(config.data.train);
   const auto repeat = static_cast<uint32_t>(config.data.augment.repeat);
-  Order order({.examples = source->size(),
-               .seed = static_cast<uint64_t>(config.train.seed),
-               .repeat = repeat,
-               .blocks = config.data.order == "blocks",
-               .block = source->block(),
-               .window = source->window()});
+  Order order = order_of(*source, training_options(config, 1, 0));
   if (!args.has("--slot") && !args.has("--key"))
     fail(Exit::usage, "data order: give --slot A..B or --key NAME");
 

@@ -61,6 +61,10 @@ uint64_t total_slots(const Duration& d, const Horizon& h) {
        duration_key_text(d));
 }
 
+uint64_t steps_of(const Horizon& h) {
+  return (h.total_slots + h.batch - 1) / h.batch;
+}
+
 double in_steps(const Duration& d, const Horizon& h) {
   const auto batch = static_cast<double>(h.batch);
   switch (d.unit) {

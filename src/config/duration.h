@@ -30,6 +30,9 @@ struct Horizon {
 // Slots of a whole run (data pipeline: T = ceil(epochs * N * K)); seconds and percent are refused.
 uint64_t total_slots(const Duration& duration, const Horizon& horizon);
 
+// Steps of a run of total_slots, of which the last may be partly filled.
+uint64_t steps_of(const Horizon& horizon);
+
 // A span in steps, as a real number; seconds are refused.
 double in_steps(const Duration& duration, const Horizon& horizon);
 

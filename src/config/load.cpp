@@ -211,7 +211,8 @@ ModelConfig with_backbone(const ModelConfig& own, const ModelConfig& backbone) {
 
 std::string config_hash(const Config& config, const std::string& train_fingerprint,
                         const std::string& heldout_fingerprint) {
-  // A key that resolve() fills in is never at its default, so a new one of that kind does change it.
+  // A key that resolve() fills in is never at its default, so a new one of that kind does change
+  // it.
   static const auto kDefaults = config_values(Config());
   Hasher hasher;
   const auto values = config_values(config);

@@ -12,9 +12,8 @@
 #include "data/mix.h"
 
 namespace nfscale {
-namespace {
 
-Order make_order(const Source& source, const LoaderOptions& o) {
+Order order_of(const Source& source, const LoaderOptions& o) {
   return Order({.examples = source.size(),
                 .seed = o.seed,
                 .repeat = static_cast<uint32_t>(o.training ? o.data.augment.repeat : 1),
@@ -22,8 +21,6 @@ Order make_order(const Source& source, const LoaderOptions& o) {
                 .block = source.block(),
                 .window = source.window()});
 }
-
-}  // namespace
 
 struct Loader::Ring {
   // A batch that is filled, full, or handed out.
@@ -228,7 +225,7 @@ struct Loader::Ring {
   }
 
   void work(const std::stop_token& stop) {
-    Order order = make_order(*source, options);
+    Order order = order_of(*source, options);
     Last last;
     for (Work w = take(stop); w.place; w = take(stop)) {
       std::vector<Broken> broken;

@@ -58,6 +58,9 @@ struct LoaderOptions {
   std::vector<int64_t> label_map;  // of match_classes(); empty keeps the source's labels
 };
 
+// Which example each slot of a loader holds.
+Order order_of(const Source& source, const LoaderOptions& options);
+
 // Of a training run; `threads` are those of the whole process, of which pictures get half.
 LoaderOptions training_options(const Config& config, int threads, uint64_t total_slots);
 

@@ -37,8 +37,8 @@ struct AugmentationDraw {
   bool negative = false;  // of rotations, shears and translations
   int64_t x = 0, y = 0;   // centre of a cutout
 };
-// "rotate -15", "posterize 2", "equalize": the operation and the number that it works with (degrees,
-// bits, a factor, pixels).
+// "rotate -15", "posterize 2", "equalize": the operation and the number that it works with
+// (degrees, bits, a factor, pixels).
 std::string augmentation_text(const AugmentationDraw& draw);
 void augment(Picture& picture, const AugmentationDraw& draw);
 

@@ -1,7 +1,6 @@
 #include "data/show.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "base/text.h"
 #include "data/decode.h"
@@ -46,12 +45,7 @@ std::vector<ShownSlot> show_slots(const std::shared_ptr<const Source>& source, c
   options.rows = static_cast<int64_t>(end - begin);
   Loader loader(source, options, begin);
   const Batch& batch = loader.next();
-  Order order({.examples = source->size(),
-               .seed = seed,
-               .repeat = static_cast<uint32_t>(data.augment.repeat),
-               .blocks = data.order == "blocks",
-               .block = source->block(),
-               .window = source->window()});
+  Order order = order_of(*source, options);
   std::vector<ShownSlot> all;
   for (int64_t i = 0; i < batch.count; ++i) {
     const Slot of = batch.slots[static_cast<size_t>(i)];

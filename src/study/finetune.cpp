@@ -1,7 +1,5 @@
 #include "study/finetune.h"
 
-#include <fnmatch.h>
-
 #include <algorithm>
 
 #include "arch/cost.h"
@@ -36,16 +34,12 @@ Arch arch_of(const Config& config, const StudyData& data) {
 
 // What a run would refuse, before the search that leads to it.
 void check_model(const Config& config, const StudyData& data) {
-  const std::vector<Param> params = arch_of(config, data).params();
-  for (const std::string& pattern : config.optim.freeze)
-    if (std::none_of(params.begin(), params.end(), [&](const Param& p) {
-          return ::fnmatch(pattern.c_str(), p.name.c_str(), 0) == 0;
-        }))
-      fail(Exit::usage, "optim.freeze: no parameter matches \"{}\"", printable(pattern));
+  std::vector<Param> params = arch_of(config, data).params();
+  freeze(config.optim.freeze, params);
   Horizon horizon = horizon_of(config, data);
   if (horizon.examples == 0) return;
   horizon.total_slots = total_slots(config.train.duration, horizon);
-  const uint64_t steps = (horizon.total_slots + horizon.batch - 1) / horizon.batch;
+  const uint64_t steps = steps_of(horizon);
   const double warmup = in_steps(config.schedule.warmup, horizon);
   if (warmup > 0 && warmup >= static_cast<double>(steps))
     fail(Exit::usage, "schedule.warmup: {} steps are not shorter than the {} steps of the run",

@@ -1,7 +1,5 @@
 #include "study/plan.h"
 
-#include <fnmatch.h>
-
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -66,7 +64,7 @@ void warn_of_skip_gains(const Grid& grid, Plan& plan) {
   if (*config.optim.agc <= 0 || longest > 20000) return;
   bool covered = false;
   for (const std::string& pattern : *config.optim.agc_exclude)
-    covered |= ::fnmatch(pattern.c_str(), "stages.0.0.skipinit_gain", 0) == 0;
+    covered |= glob_matches(pattern, "stages.0.0.skipinit_gain");
   if (!covered)
     plan.warnings.push_back(fmt::format(
         "optim.agc clips the skip gains: in runs of {} steps residual branches stay nearly closed; "

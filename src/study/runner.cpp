@@ -107,20 +107,23 @@ class Runner {
     look_again();
     // Before anything is concluded: the axis of compute must not move below it.
     if (record_step_times()) look_again();
-    if (view_.search.finished) {
-      const bool sealed = seal(), chosen = choose_candidates();
-      if (sealed || chosen) look_again();
-    }
+    if (view_.search.finished && conclude_anew()) look_again();
     if (options_.progress) options_.progress(view_);
     shown_ = Clock::now();
   }
 
-  // Predictions of the targets, before their first trial; true where there are new ones.
-  bool seal() {
-    if (grid_.targets.empty()) return false;
+  // What follows from the cells, once for each state of them; true where there is news.
+  bool conclude_anew() {
+    if (grid_.targets.empty() && grid_.recipes.empty()) return false;
     const uint64_t input = input_hash_of(study_, grid_, view_);
-    if (input == sealed_from_) return false;
-    sealed_from_ = input;
+    if (input == concluded_from_) return false;
+    concluded_from_ = input;
+    const bool sealed = seal(input), chosen = choose_candidates();
+    return sealed || chosen;
+  }
+
+  // Predictions of the targets, before their first trial; true where there are new ones.
+  bool seal(uint64_t input) {
     const std::vector<size_t> due = due_targets(study_, grid_, store_.state(), input);
     if (due.empty()) return false;
     std::vector<CellRow> cells = cell_rows(study_, grid_, view_);
@@ -141,9 +144,6 @@ class Runner {
   // Which checkpoints are fine-tuned, before the first of them is; true where that is news.
   bool choose_candidates() {
     if (grid_.recipes.empty()) return false;
-    const uint64_t input = input_hash_of(study_, grid_, view_);
-    if (input == chosen_from_) return false;
-    chosen_from_ = input;
     std::vector<CellRow> cells = cell_rows(study_, grid_, view_);
     const Json candidates = candidates_json(conclude_study(study_, grid_, view_, cells, 0));
     if (candidates == store_.state().candidates) return false;
@@ -321,8 +321,7 @@ class Runner {
     Clock::time_point started;
   };
   std::map<std::string, Running> running_;
-  // Hashes of the cells that predictions and candidates were last made from.
-  std::optional<uint64_t> sealed_from_, chosen_from_;
+  std::optional<uint64_t> concluded_from_;  // hash of the cells that was last concluded from
   std::map<std::string, Clock::time_point> not_before_;
   Clock::time_point begun_ = Clock::now(), shown_ = Clock::now();
 };

@@ -1,7 +1,5 @@
 #include "study/study.h"
 
-#include <fnmatch.h>
-
 #include <algorithm>
 #include <cmath>
 #include <functional>
@@ -157,10 +155,6 @@ void read_set(const TomlEntry& entry, Study& study) {
   same->second.push_back(key + "=" + toml_text(entry.value));
 }
 
-bool matches(const std::string& pattern, const std::string& model) {
-  return ::fnmatch(pattern.c_str(), model.c_str(), 0) == 0;
-}
-
 bool safe_label(const std::string& label) {
   return !label.empty() && label[0] != '.' && label[0] != '-' &&
          label.find_first_not_of(
@@ -201,7 +195,7 @@ void check_study(const Study& s, const std::map<std::string, std::string>& where
            at("fit.laws"), printable(law));
   for (const auto& [pattern, settings] : s.set)
     if (std::none_of(models.begin(), models.end(),
-                     [&, pattern = pattern](const auto& m) { return matches(pattern, m); }))
+                     [&, pattern = pattern](const auto& m) { return glob_matches(pattern, m); }))
       fail(Exit::usage, "{}: grid.set.\"{}\" matches nothing in grid.models (nearest: {})", file,
            printable(pattern), nearest(pattern, models));
   if (s.lr_min && s.lr_max && *s.lr_min > *s.lr_max)
@@ -384,7 +378,7 @@ std::optional<double> take_settings(const Study& study, const std::string& model
   std::optional<double> start = study.lr_start ? study.lr_start : grid.base.optim.lr;
   std::vector<std::string> own;
   for (const auto& [pattern, settings] : study.set) {
-    if (!matches(pattern, model)) continue;
+    if (!glob_matches(pattern, model)) continue;
     for (const std::string& setting : settings) {
       if (setting.starts_with("optim.lr="))
         start = parse_double(setting.substr(setting.find('=') + 1));
@@ -450,10 +444,10 @@ Cell make_cell(const Study& study, const Grid& grid, const std::string& model, c
   cell.params = counts.params;
   cell.macs = counts.macs;
   cell.memory_bytes = counts.memory_bytes;
-  cell.steps = (cell.images + horizon.batch - 1) / horizon.batch;
+  horizon.total_slots = cell.images;
+  cell.steps = steps_of(horizon);
   cell.flops = training_flops(cell.macs, static_cast<double>(cell.images),
                               ascent_share(config.optim, config.train.batch));
-  horizon.total_slots = cell.images;
   const double warmup = in_steps(config.schedule.warmup, horizon);
   if (warmup > 0 && warmup >= static_cast<double>(cell.steps))
     fail(Exit::usage, "{}: schedule.warmup: {} steps are not shorter than the {} steps of {}",

@@ -55,14 +55,19 @@ TEST(Evaluation, NothingToEvaluateIsZero) {
   EXPECT_TRUE(e.confused.empty());
 }
 
-// Three views by hand: what the mean of their probabilities is, and where they lie.
-TEST(Evaluation, ViewsAreAveragedByTheirProbabilities) {
-  const at::NoGradGuard no_grad;
+Model small_model() {
   Config config;
   set_key(config, "model.name", "nfnet_n0", "test");
   resolve(config);
   Model model = make_model(make_arch(config.model, 10));
   init_weights(model, 3);
+  return model;
+}
+
+// Three views by hand: what the mean of their probabilities is, and where they lie.
+TEST(Evaluation, ViewsAreAveragedByTheirProbabilities) {
+  const at::NoGradGuard no_grad;
+  Model model = small_model();
   for (const at::Tensor& w : model.weights)
     if (w.numel() == 1) w.detach().fill_(0.5);
   Filters filters = make_filters(model, at::kFloat, false);
@@ -106,11 +111,7 @@ TEST(Evaluation, ViewsAreAveragedByTheirProbabilities) {
 // The mean of probabilities that no float holds is not nothing.
 TEST(Evaluation, AViewThatIsSureOfAnotherClassGivesAFiniteLoss) {
   const at::NoGradGuard no_grad;
-  Config config;
-  set_key(config, "model.name", "nfnet_n0", "test");
-  resolve(config);
-  Model model = make_model(make_arch(config.model, 10));
-  init_weights(model, 3);
+  Model model = small_model();
   for (size_t i = 0; i < model.params.size(); ++i)
     if (model.params[i].name == "head.fc.bias") model.weights[i].detach()[4].fill_(500);
   Filters filters = make_filters(model, at::kFloat, false);

@@ -3,7 +3,6 @@
 #include <ATen/Dispatch.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros_like.h>
-#include <fnmatch.h>
 
 #include "base/error.h"
 #include "base/text.h"
@@ -73,21 +72,6 @@ OptimizerSettings optimizer_settings(const OptimConfig& c, const Arch& arch) {
                         .min_dim_factored = c.min_dim_factored,
                         .bf16_momentum = c.momentum_dtype != "f32",
                         .heads = heads ? arch.vit.heads : 0}};
-}
-
-void freeze(const std::vector<std::string>& patterns, std::vector<Param>& params) {
-  for (const std::string& pattern : patterns) {
-    bool found = false;
-    for (Param& p : params)
-      if (glob_matches(pattern, p.name)) p.frozen = found = true;
-    if (!found) fail(Exit::usage, "optim.freeze: no parameter matches \"{}\"", printable(pattern));
-  }
-  if (std::all_of(params.begin(), params.end(), [](const Param& p) { return p.frozen; }))
-    fail(Exit::usage, "optim.freeze: nothing is left to train");
-}
-
-bool glob_matches(std::string_view pattern, std::string_view text) {
-  return ::fnmatch(std::string(pattern).c_str(), std::string(text).c_str(), 0) == 0;
 }
 
 Optimizer::Optimizer(std::vector<Param> params, const std::vector<at::Tensor>& weights,

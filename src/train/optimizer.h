@@ -39,10 +39,6 @@ struct OptimizerSettings {
   AdafactorSettings adafactor = {};
 };
 
-// Marks the parameters that a pattern matches. Exit::usage for one that fits none, and where
-// nothing is left to train.
-void freeze(const std::vector<std::string>& patterns, std::vector<Param>& params);
-
 OptimizerSettings optimizer_settings(const OptimConfig& resolved, const Arch& arch);
 
 struct StepStats {
@@ -122,8 +118,5 @@ UnitNorms unit_norms(const at::Tensor& p, const at::Tensor& g, const std::string
 // {clipped units, units}
 std::pair<int64_t, int64_t> adaptive_clip(const at::Tensor& p, at::Tensor g, double threshold,
                                           double eps, const std::string& rule);
-
-// `pattern` with * for any characters and ? for one.
-bool glob_matches(std::string_view pattern, std::string_view text);
 
 }  // namespace nfscale

@@ -486,7 +486,7 @@ Run open(LoadedConfig& loaded, const TrainOptions& options) {
   Horizon horizon{.examples = train->size() * static_cast<uint64_t>(config.data.augment.repeat),
                   .batch = static_cast<uint64_t>(config.train.batch)};
   horizon.total_slots = total_slots(config.train.duration, horizon);
-  const uint64_t total_steps = (horizon.total_slots + horizon.batch - 1) / horizon.batch;
+  const uint64_t total_steps = steps_of(horizon);
   if (total_steps == 0)
     fail(Exit::usage, "train.duration: {} is no step at all",
          duration_key_text(config.train.duration));
