@@ -21,6 +21,8 @@ const std::vector<Accelerator>& accelerators();
 // the rows of SAM's ascent once more: `ascent` of them for every image.
 double training_flops(int64_t macs, double images, double ascent = 0);
 
+// Of a device's peak, where nothing is known of a run on it.
+constexpr double kAssumedUtilisation = 0.4;
 // Hours of one device at a share of its peak.
 double device_hours(double flops, const Accelerator& device, double utilisation);
 

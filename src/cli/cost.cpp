@@ -72,7 +72,8 @@ void add_hours(Cost& cost, double utilisation, const double* step_seconds) {
 }
 
 double utilisation_of(const Args& args) {
-  return 0.01 * static_cast<double>(args.integer("--utilisation", 40, 1, 100));
+  return 0.01 * static_cast<double>(
+                    args.integer("--utilisation", std::lround(100 * kAssumedUtilisation), 1, 100));
 }
 
 std::string hours_text(double h) {

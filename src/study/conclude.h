@@ -26,6 +26,7 @@ struct FinetunedPoint {
   std::string cell, model, family;
   std::string run_id, init, recipe;      // of the fine-tuning; of its checkpoint
   double lr = 0, compute = 0, loss = 0;  // of the pretraining; nats
+  double device_hours = 0, flops = 0;    // of the pretraining; hours 0: not known
   double error = 0, standard_error = 0;  // top-1, %
   bool repeated_augmentation = false;
 };

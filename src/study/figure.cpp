@@ -170,11 +170,8 @@ FigureValues model_values(const FigureInputs& families, double share,
 }
 
 FigureValues compute_values(const FigureInput& input, double low, double high) {
-  constexpr const char* kLabel =
-      "datum.value >= 1000 && datum.value < 1e6 ? format(datum.value / 1000, '~g') + 'k' : "
-      "format(datum.value, '~g')";
   const Json axis = Json::object({{"values", Json(log_ticks(low, high, 8))},
-                                  {"labelExpr", kLabel},
+                                  {"labelExpr", kComputeLabel},
                                   {"labelOverlap", true},
                                   {"labelSeparation", 6},
                                   {"grid", true}});

@@ -91,6 +91,10 @@ using FigureValues = std::vector<std::pair<std::string, Json>>;
 FigureValues model_values(const FigureInputs& families, double share = 1,
                           const std::vector<std::string>& more = {});
 std::string family_color(const std::string& family);
+// The text of a tick of compute: 110k.
+constexpr const char* kComputeLabel =
+    "datum.value >= 1000 && datum.value < 1e6 ? format(datum.value / 1000, '~g') + 'k' : "
+    "format(datum.value, '~g')";
 // Encodings of an axis of compute: COMPUTE.
 FigureValues compute_values(const FigureInput& input, double low, double high);
 

@@ -126,15 +126,44 @@ TEST(Figure, AnArrowPointsToTheSideThatWasNotTried) {
   EXPECT_EQ(rates.rows[2].values.at("edge").as_string(), "");
 }
 
-TEST(Figure, WhatThePaperReportsStandsBesideFineTunedModelsInHoursOnly) {
+TEST(Figure, FineTunedModelsStandBesideThePaperInEveryUnitOfCompute) {
   FigureInput in = input_of(made(false));
   in.finetuned = invented_finetuned();
-  const Figure hours = finetuned_figure({in});
-  EXPECT_EQ(rows_of(hours, "finetuned"), in.finetuned.size());
-  EXPECT_EQ(rows_of(hours, "paper"), 5u);
-  EXPECT_NE(hours.caption.find("reported by the paper, not measured here"), std::string::npos);
+  const Figure figure = finetuned_figure({in});
+  EXPECT_EQ(rows_of(figure, "finetuned"), in.finetuned.size());
+  EXPECT_EQ(rows_of(figure, "paper"), 5u);
+  EXPECT_NE(figure.caption.find("reported by the paper, not measured here"), std::string::npos);
+  const auto param = [](const Figure& f, const char* name) {
+    for (const Json& p : f.spec.at("params").items())
+      if (p.at("name").as_string() == name) return p;
+    return Json();
+  };
+  const Json unit = param(figure, "unit"), units = param(figure, "units").at("value");
+  ASSERT_EQ(unit.at("bind").at("options").items().size(), 3u);
+  for (const Json& option : unit.at("bind").at("options").items()) {
+    const std::string column = option.as_string();
+    const auto& domain = units.at(column).at("domain").items();
+    for (const FigureRow& row : figure.rows) {
+      EXPECT_GT(row.values.at(column).as_double(), domain[0].as_double()) << column;
+      EXPECT_LT(row.values.at(column).as_double(), domain[1].as_double()) << column;
+    }
+  }
+  EXPECT_EQ(unit.at("value").as_string(), "device_hours");
+  // 137.5 TFLOP/s a core, of which 40 % are assumed.
+  const FigureRow& run = figure.rows[0];
+  EXPECT_NEAR(run.values.at("tpu_v4_core_hours").as_double(),
+              run.values.at("flops").as_double() / (3600 * 0.4 * 137.5e12), 1e-12);
   in.conclusions.axis = "operations";
-  EXPECT_EQ(rows_of(finetuned_figure({in}), "paper"), 0u);
+  EXPECT_EQ(param(finetuned_figure({in}), "unit").at("value").as_string(), "flops");
+}
+
+TEST(Figure, AFineTunedModelWithoutHoursStandsWhereItsOperationsAre) {
+  FigureInput in = input_of(made(false));
+  in.finetuned = invented_finetuned();
+  in.finetuned[0].device_hours = 0;
+  const Figure figure = finetuned_figure({in});
+  EXPECT_TRUE(figure.rows[0].values.at("device_hours").is_null());
+  EXPECT_GT(figure.rows[0].values.at("flops").as_double(), 0);
 }
 
 TEST(Figure, ASealedPredictionIsScoredOnceItsRunIsThrough) {

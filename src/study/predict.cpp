@@ -145,7 +145,9 @@ FinetunedPoint finetuned_point(const Grid& grid, const StudyView& view, const Tr
                       .init = t.trial.init,
                       .recipe = recipe.name,
                       .lr = t.trial.lr,
-                      .compute = view.by_hours ? view.hours[t.trial.cell] : cell.flops};
+                      .compute = view.by_hours ? view.hours[t.trial.cell] : cell.flops,
+                      .device_hours = view.hours[t.trial.cell],
+                      .flops = cell.flops};
   for (const TrialView& pretrained : view.trials)
     if (pretrained.trial.run_id == t.trial.init) p.loss = pretrained.result->loss;
   const double wrong = 1 - t.result->top1;

@@ -114,6 +114,8 @@ inline std::vector<FinetunedPoint> invented_finetuned() {
                         .init = "init",
                         .recipe = "recipe",
                         .compute = law::hours(i, epochs),
+                        .device_hours = law::hours(i, epochs),
+                        .flops = 1e15 * law::hours(i, epochs),
                         .error = 5 * law::best_loss(i, epochs) - 1.5,
                         .repeated_augmentation = i == 5});
     }

@@ -4,7 +4,7 @@
     browser.py [--screenshots DIR] CORE_TESTS|PAGE.html...
 
 CORE_TESTS makes pages of an invented study first. Each page is opened light and dark, narrow and wide,
-with everything that is folded opened. Exits with 77 where there is no chromium.
+with everything that is folded opened, and every unit of an axis chosen. Exits with 77 where there is no chromium.
 """
 import argparse, base64, itertools, json, os, pathlib, shutil, subprocess, sys, tempfile, time
 
@@ -136,6 +136,18 @@ def look(browser, page, width, scheme, screenshots):
                 wrong.append(f"{f['name']}: {f['marks'][kind]} marks for {f['rows'][kind]} rows of {kind}")
         if not 0 < f["width"] <= width:
             wrong.append(f"{f['name']}: {f['width']} px in a page of {width}")
+    # Every unit that a figure may be drawn in shows every mark.
+    for unit in browser.value("[...document.querySelectorAll('.vega-bind select option')].map(o => o.value)"):
+        browser.value(f"document.querySelectorAll('.vega-bind select').forEach(s => {{ s.value = '{unit}'; s.dispatchEvent(new Event('change')); }})")
+        time.sleep(0.3)
+        for f in browser.value(COUNT):
+            for kind in set(f["rows"]) & set(f["marks"]):
+                if f["rows"][kind] != f["marks"][kind]:
+                    wrong.append(f"{f['name']} in {unit}: {f['marks'][kind]} marks for {f['rows'][kind]} rows of {kind}")
+        if screenshots and not unit.isdigit():
+            box = browser.value("(() => { const b = document.querySelector('.vega-bind').closest('section').getBoundingClientRect();"
+                                f" return [0, b.y + scrollY, {width}, b.height]; }})()")
+            shot(browser, width, box[3], screenshots / f"{page.stem}-{scheme}-{width}-unit-{unit}.png", box)
     if (wide := browser.value("document.documentElement.scrollWidth")) > width:
         wrong.append(f"the page is {wide} px wide in a window of {width}")
     if screenshots:
