@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "data/augment.h"
@@ -123,6 +124,48 @@ TEST(Mix, RowsAreFunctionsOfTheSlot) {
   int mixed = 0;
   for (const auto& row : one) mixed += row.back() < 1;
   EXPECT_GT(mixed, 40);  // but for the unit that is left over in an odd epoch, and a full share
+}
+
+// 31 pictures in batches of 15, 15 and 1, and one by one. The one that is left over in an odd
+// epoch stays as it is.
+TEST(Mix, EitherAloneMixesTheLabelsOfOddAndSingleBatches) {
+  constexpr uint64_t kExamples = 31;
+  for (const AugmentConfig& augment : {with(0.8, 0), with(0, 1)})
+    for (const int64_t rows : {15, 1}) {
+      DataConfig data;
+      data.augment.crop = "pad";
+      data.augment.mixup = augment.mixup;
+      data.augment.cutmix = augment.cutmix;
+      Loader loader(open_source({"shapes:?count=31&size=16"}),
+                    {.seed = 3,
+                     .rows = rows,
+                     .size = 16,
+                     .total_slots = kExamples,
+                     .threads = 1,
+                     .data = data,
+                     .label_map = {}},
+                    0);
+      std::vector<int64_t> labels, partners;
+      std::vector<float> shares;
+      for (const Batch* b = &loader.next(); b->count > 0; b = &loader.next())
+        for (int64_t slot = 0; slot < b->count; ++slot) {
+          const auto row = static_cast<size_t>(b->row_of(slot));
+          labels.push_back(b->labels[row]);
+          partners.push_back(b->partners[row]);
+          shares.push_back(b->shares[row]);
+        }
+      ASSERT_EQ(labels.size(), kExamples);
+      for (uint64_t slot = 0; slot < kExamples; ++slot) {
+        const auto other = partner_of(slot, kExamples, 1);
+        if (other)
+          EXPECT_EQ(partners[slot], labels[*other]) << slot;
+        else
+          EXPECT_EQ(shares[slot], 1) << slot;
+      }
+      const auto mixed =
+          std::count_if(shares.begin(), shares.end(), [](float s) { return s > 0 && s < 1; });
+      EXPECT_GT(mixed, 20);
+    }
 }
 
 }  // namespace

@@ -150,6 +150,26 @@ TEST(Step, MixedTargetsAreChargedByTheirParts) {
               1e-12);
 }
 
+// Two classes of which the second has the logit ln 3: p = 1/4 and 3/4 of a softmax, 1/2 and
+// 3/4 of sigmoids. The target of the second class is 0.3 of the pixels, and 0.1 of smoothing moves
+// it to 0.9 * 0.3 + 0.05 = 0.32. Mixing alone smooths nothing.
+TEST(Step, MixedTargetsOfTwoClassesAreThoseWrittenByHand) {
+  const at::Tensor logits = at::tensor({0.0, std::log(3.0)}).view({1, 2}),
+                   labels = at::tensor({int64_t{0}}), partners = at::tensor({int64_t{1}}),
+                   shares = at::tensor({0.7});
+  const auto loss = [&](const LossConfig& c) {
+    return mixed_losses(logits, labels, partners, shares, c).item<double>();
+  };
+  const double ln2 = std::log(2.0), ln4 = std::log(4.0), ln43 = std::log(4.0 / 3);
+  EXPECT_EQ(LossConfig{}.label_smoothing, 0);
+  EXPECT_NEAR(loss({.kind = "softmax"}), 0.7 * ln4 + 0.3 * ln43, 1e-7);
+  EXPECT_NEAR(loss({.kind = "softmax", .label_smoothing = 0.1}), 0.68 * ln4 + 0.32 * ln43, 1e-7);
+  // Of a logit of 0 both answers cost ln 2.
+  EXPECT_NEAR(loss({.kind = "sigmoid"}), ln2 + 0.3 * ln43 + 0.7 * ln4, 1e-7);
+  EXPECT_NEAR(loss({.kind = "sigmoid", .label_smoothing = 0.1}), ln2 + 0.32 * ln43 + 0.68 * ln4,
+              1e-7);
+}
+
 TEST(Step, ABatchOfMixedPicturesHasTheLossOfBothLabels) {
   Toy own = toy(4), other = toy(4), both = toy(4);
   other.batch.labels = {7, 8, 9, 0};
