@@ -47,7 +47,7 @@ void write_trial(const Study& study, const Grid& grid, const Trial& trial, doubl
   const Cell& cell = grid.cells[trial.cell];
   const auto record = [&](const char* kind,
                           std::initializer_list<std::pair<std::string, Json>> more) {
-    Json json = Json::object({{"kind", kind}, {"time", now_text()}, {"run_id", trial.run_id}});
+    Json json = Json::object({{"kind", kind}, {"time", utc_text()}, {"run_id", trial.run_id}});
     for (const auto& [key, value] : more) json.set(key, value);
     log += record_line(json);
   };

@@ -1,7 +1,6 @@
 #include "base/files.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -189,30 +188,9 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   return *this;
 }
 
-FileLock::FileLock(const Path& path, std::string_view what) {
-  fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  if (fd_ < 0) fail_io(path, "opening", errno);
-  char text[256] = {};
-  if (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
-    const int error = errno;
-    const ssize_t n = ::pread(fd_, text, sizeof text - 1, 0);
-    ::close(std::exchange(fd_, -1));
-    if (error != EWOULDBLOCK) fail_io(path, "locking", error);
-    fail(Exit::usage, "{} is held by another nfscale: {}", what,
-         n > 0 ? std::string_view(text, strcspn(text, "\n")) : "holder unknown");
-  }
-  char host[128] = "unknown host";
-  ::gethostname(host, sizeof host - 1);
-  const std::string holder = fmt::format("host {}, process {}\n", host, ::getpid());
-  if (::ftruncate(fd_, 0) != 0 || ::pwrite(fd_, holder.data(), holder.size(), 0) < 0) {
-    const int error = errno;
-    ::close(std::exchange(fd_, -1));
-    fail_io(path, "writing", error);
-  }
-}
-
-FileLock::~FileLock() {
-  if (fd_ >= 0) ::close(fd_);
+void see_anew(const Path& folder) {
+  std::error_code error;
+  const std::filesystem::directory_iterator opened(folder, error);
 }
 
 size_t free_space(const Path& path) {

@@ -99,18 +99,8 @@ class MappedFile {
   std::span<const std::byte> bytes_;
 };
 
-// One process at a time. Held until the value goes or the process ends, however it ends.
-// Exit::usage naming the holder's host and process where another one holds it.
-class FileLock {
- public:
-  FileLock(const Path& path, std::string_view what);
-  ~FileLock();
-  FileLock(FileLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  FileLock& operator=(FileLock&&) = delete;
-
- private:
-  int fd_ = -1;
-};
+// Opens the folder, so that a network file system asks its server what is in it.
+void see_anew(const Path& folder);
 
 // Bytes that a user may still write on the file system of `path`.
 size_t free_space(const Path& path);

@@ -1,15 +1,19 @@
 #include "base/process.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <ctime>
+#include <utility>
 
 namespace nfscale {
 namespace {
@@ -35,6 +39,19 @@ void catch_stop_signals() {
 
 bool stop_requested() {
   return stop_flag;
+}
+
+std::string utc_text() {
+  return utc_text(static_cast<double>(std::time(nullptr)));
+}
+
+std::string utc_text(double seconds_since_1970) {
+  const auto time = static_cast<std::time_t>(seconds_since_1970);
+  std::tm parts{};
+  ::gmtime_r(&time, &parts);
+  char text[32];
+  const size_t n = std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
+  return std::string(text, n);
 }
 
 double now_s() {
@@ -80,6 +97,85 @@ pid_t start_process(const std::vector<std::string>& argv, const Path& output) {
   }
   ::close(out);
   return pid;
+}
+
+namespace {
+
+// Both ends of a pipe, closed with the value.
+struct Pipe {
+  int ends[2] = {-1, -1};
+  Pipe() {
+    if (::pipe2(ends, O_CLOEXEC) != 0) fail_io("a pipe", "making it", errno);
+  }
+  ~Pipe() {
+    close_end(0);
+    close_end(1);
+  }
+  Pipe(const Pipe&) = delete;
+  Pipe& operator=(const Pipe&) = delete;
+  void close_end(int i) {
+    if (ends[i] >= 0) ::close(std::exchange(ends[i], -1));
+  }
+};
+
+// What is there to be read, waited for up to `wait_s`; false where there was nothing.
+bool read_both(Pipe (&pipes)[2], std::string* (&texts)[2], double wait_s) {
+  constexpr size_t kMost = size_t{16} << 20;
+  pollfd waited[2] = {{pipes[0].ends[0], POLLIN, 0}, {pipes[1].ends[0], POLLIN, 0}};
+  if (::poll(waited, 2, static_cast<int>(wait_s * 1000)) <= 0) return false;
+  for (const int i : {0, 1}) {
+    if (!(waited[i].revents & (POLLIN | POLLHUP | POLLERR))) continue;
+    char buffer[1 << 14];
+    const ssize_t n = ::read(pipes[i].ends[0], buffer, sizeof buffer);
+    if (n > 0 && texts[i]->size() < kMost) texts[i]->append(buffer, static_cast<size_t>(n));
+    if (n == 0 || (n < 0 && errno != EINTR)) pipes[i].close_end(0);
+  }
+  return true;
+}
+
+}  // namespace
+
+CommandResult run_command(const std::vector<std::string>& argv, double seconds) {
+  std::vector<char*> arguments;
+  for (const std::string& a : argv) arguments.push_back(const_cast<char*>(a.c_str()));
+  arguments.push_back(nullptr);
+  Pipe pipes[2];
+  const double end = now_s() + seconds;
+  const pid_t pid = ::fork();
+  if (pid < 0) fail_io(argv[0], "starting", errno);
+  if (pid == 0) {
+    ::setsid();
+    const int null = ::open("/dev/null", O_RDONLY);
+    ::dup2(null, 0);
+    ::dup2(pipes[0].ends[1], 1);
+    ::dup2(pipes[1].ends[1], 2);
+    ::execvp(argv[0].c_str(), arguments.data());
+    ::_exit(127);
+  }
+  for (Pipe& p : pipes) p.close_end(1);
+  CommandResult result;
+  std::string* texts[2] = {&result.out, &result.err};
+  int status = 0;
+  for (;;) {
+    if (::waitpid(pid, &status, WNOHANG) == pid) {
+      while (read_both(pipes, texts, 0)) continue;
+      break;
+    }
+    read_both(pipes, texts, 0.01);
+    if (now_s() < end) continue;
+    result.timed_out = true;
+    ::kill(-pid, SIGKILL);
+    ::waitpid(pid, &status, 0);
+    break;
+  }
+  result.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  return result;
+}
+
+std::string shell_word(std::string_view text) {
+  std::string word = "'";
+  for (const char c : text) word += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return word + "'";
 }
 
 int poll_process(pid_t pid) {

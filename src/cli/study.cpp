@@ -95,9 +95,11 @@ void run_plan(const Args& args) {
 StudyView view_of(const Study& study, const Grid& grid, const StoreState& store,
                   ResultCache& cache) {
   std::vector<std::string> running;
-  if (live_controller(study.out))
-    for (const auto& [id, trial] : store.trials)
-      if (trial.state == "submitting" || trial.state == "submitted") running.push_back(id);
+  const bool live = live_controller(study.out).has_value();
+  for (const auto& [id, trial] : store.trials)
+    if ((live || !trial.handle.empty()) &&
+        (trial.state == "submitting" || trial.state == "submitted"))
+      running.push_back(id);
   return look(study, grid, store, running, cache);
 }
 
@@ -217,6 +219,20 @@ class Progress {
   bool first_ = true;
 };
 
+std::unique_ptr<Executor> executor_of(const Study& study) {
+  const auto slots = static_cast<size_t>(study.slots);
+  if (study.executor == "local") return local_executor(slots);
+  const Path out = std::filesystem::absolute(study.out).lexically_normal();
+  const SchedulerSettings settings = {.folder = out / "jobs",
+                                      .study = study.name + " " + out.string(),
+                                      .slots = slots,
+                                      .lease = study.lease};
+  if (study.executor == "slurm")
+    return slurm_executor(settings, {study.slurm_args, study.slurm_setup, study.slurm_array});
+  return command_executor(settings,
+                          {study.command_submit, study.command_status, study.command_cancel});
+}
+
 void run_run(const Args& args) {
   catch_stop_signals();
   const Study study = load(args);
@@ -229,13 +245,13 @@ void run_run(const Args& args) {
   Progress progress(study, grid);
   RunOptions options;
   options.program = executable_path().string();
-  options.threads_per_slot = threads_per_slot(study, args);
+  options.threads_per_slot = study.executor == "local" ? threads_per_slot(study, args) : 0;
   options.begun = [&] {
     write_plan(study, grid, plan);
     for (const std::string& warning : plan.warnings) warn("{}", warning);
   };
   options.progress = [&](const StudyView& view) { progress.show(view); };
-  const auto executor = local_executor(static_cast<size_t>(study.slots));
+  const auto executor = executor_of(study);
   const RunOutcome outcome = run_study(study, grid, *executor, options);
   end_live();
   const StoreState store = read_store(study.out / "store").state;

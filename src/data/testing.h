@@ -19,7 +19,7 @@
 namespace nfscale {
 
 inline std::string test_data(const std::string& name) {
-  return std::string(NFSCALE_SOURCE_DIR) + "/tests/data/" + name;
+  return fmt::format("{}/tests/data/{}", NFSCALE_SOURCE_DIR, name);
 }
 
 inline Json test_json(const std::string& name) {

@@ -16,8 +16,8 @@ class LocalExecutor : public Executor {
 
   size_t slots() const override { return slots_; }
 
-  void start(const Job& job) override {
-    running_[job.trial.run_id] = start_process(job.argv, job.log);
+  void start(std::span<Job> jobs) override {
+    for (const Job& job : jobs) running_[job.trial.run_id] = start_process(job.argv, job.log);
   }
 
   std::vector<Ended> poll() override {
@@ -34,8 +34,8 @@ class LocalExecutor : public Executor {
     return ended;
   }
 
-  void cancel(const std::string& run_id) override {
-    const auto found = running_.find(run_id);
+  void cancel(const Job& job) override {
+    const auto found = running_.find(job.trial.run_id);
     if (found != running_.end()) ::kill(found->second, SIGTERM);
   }
 

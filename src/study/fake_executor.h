@@ -35,6 +35,33 @@ class DyingFiles : public FastFiles {
   }
 };
 
+// Held-out loss of a trial; infinite where it diverges.
+using FakeLaw = std::function<double(const Cell&, const Trial&)>;
+inline double fake_loss(const Cell& c, const Trial& trial) {
+  return law::loss(c.size_rank, 1 + c.epoch_rank, trial.lr * 16) +
+         0.001 * static_cast<double>(trial.seed % 3);
+}
+
+// Writes result.json as a trial does, around the door of the runner; returns its exit code.
+inline int write_fake_result(const Grid& grid, const Job& job, const FakeLaw& law,
+                             bool diverges = false) {
+  const Cell& cell = cell_at(grid, job.trial.cell);
+  const double l = law(cell, job.trial);
+  const int code = diverges || std::isinf(l) ? 4 : 0;
+  const Json heldout = Json::object({{"loss", l}, {"top1", 0.5}});
+  const Json compute = Json::object({{"device", "fake"}, {"device_hours", 0.25}, {"wall_s", 9}});
+  std::ofstream(job.folder / "result.json.new")
+      << Json::object({{"status", code == 4 ? "diverged" : "done"},
+                       {"steps", cell.steps},
+                       {"examples", cell.images},
+                       {"heldout", code == 4 ? Json() : heldout},
+                       {"compute", compute},
+                       {"certificate", Json::object({{"ok", true}})}})
+             .dump();
+  std::filesystem::rename(job.folder / "result.json.new", job.folder / "result.json");
+  return code;
+}
+
 // Results from a known law; written around the door of the runner, as another process does.
 class FakeExecutor : public Executor {
  public:
@@ -47,13 +74,15 @@ class FakeExecutor : public Executor {
   int per_poll = 1 << 30;
 
   size_t slots() const override { return slots_; }
-  void start(const Job& job) override {
-    EXPECT_TRUE(active_.insert(job.trial.run_id).second) << "started twice";
-    EXPECT_LE(active_.size(), slots_);
-    started.push_back(job.trial.run_id);
-    commands.push_back(job.argv);
-    jobs_.push_back(job);
-    if (at_once) finish(job);
+  void start(std::span<Job> jobs) override {
+    for (const Job& job : jobs) {
+      EXPECT_TRUE(active_.insert(job.trial.run_id).second) << "started twice";
+      EXPECT_LE(active_.size(), slots_);
+      started.push_back(job.trial.run_id);
+      commands.push_back(job.argv);
+      jobs_.push_back(job);
+      if (at_once) finish(job);
+    }
   }
   std::vector<Ended> poll() override {
     std::vector<Ended> ended;
@@ -70,14 +99,10 @@ class FakeExecutor : public Executor {
     }
     return ended;
   }
-  void cancel(const std::string& run_id) override { stop_.insert(run_id); }
+  void cancel(const Job& job) override { stop_.insert(job.trial.run_id); }
   void wait() override {}
 
-  // Infinite where the trial diverges.
-  std::function<double(const Cell&, const Trial&)> law = [](const Cell& c, const Trial& trial) {
-    return law::loss(c.size_rank, 1 + c.epoch_rank, trial.lr * 16) +
-           0.001 * static_cast<double>(trial.seed % 3);
-  };
+  FakeLaw law = fake_loss;
 
  private:
   void finish(const Job& job) {
@@ -89,20 +114,9 @@ class FakeExecutor : public Executor {
       queue.erase(queue.begin());
     }
     std::ofstream(job.log) << "line of output\nthe last line\n";
-    const double l = law(cell, job.trial);
-    if (code == 0 && std::isinf(l)) code = 4;
     code_[job.trial.run_id] = code;
-    if (code != 0 && code != 4) return;
-    const Json heldout = Json::object({{"loss", l}, {"top1", 0.5}});
-    const Json compute = Json::object({{"device", "fake"}, {"device_hours", 0.25}, {"wall_s", 9}});
-    std::ofstream(job.folder / "result.json")
-        << Json::object({{"status", code == 4 ? "diverged" : "done"},
-                         {"steps", cell.steps},
-                         {"examples", cell.images},
-                         {"heldout", code == 4 ? Json() : heldout},
-                         {"compute", compute},
-                         {"certificate", Json::object({{"ok", true}})}})
-               .dump();
+    if (code == 0 || code == 4)
+      code_[job.trial.run_id] = write_fake_result(grid_, job, law, code == 4);
   }
 
   const Grid& grid_;

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "config/load.h"
+#include "study/sqlite.h"
 
 namespace nfscale {
 namespace {
@@ -106,6 +107,9 @@ void write_tables(const Study& study, const StudyResults& r) {
     files().remove(finetuned);
   else
     write_file(finetuned, csv_text(r.finetuned));
+  std::vector<Csv> tables = {r.trials, cells_table(r.cells)};
+  if (!r.finetuned.rows.empty()) tables.push_back(r.finetuned);
+  write_sqlite(study.out / "study.sqlite", tables);
   write_file(study.out / "fits.json", r.fits.dump(2) + "\n");
   write_file(study.out / "predictions.json", predictions_json(r.predictions).dump(2) + "\n");
   const Path folder = study.out / "figures";

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <set>
 
 #include "base/hash.h"
 #include "base/log.h"
@@ -130,7 +131,7 @@ class Runner {
     const StudyConclusions conclusions =
         conclude_study(study_, grid_, view_, cells, static_cast<int>(study_.bootstrap));
     const std::vector<Prediction> predictions =
-        new_predictions(study_, grid_, view_, store_.state(), conclusions, due, now_text());
+        new_predictions(study_, grid_, view_, store_.state(), conclusions, due, utc_text());
     for (const Prediction& p : predictions) {
       store_.append("sealed", sealed_record(p));
       say("{}", prediction_line(p));
@@ -169,8 +170,20 @@ class Runner {
     return store_.state().step_times.size() > known;
   }
 
+  // True where an earlier controller started the trial and it may be at work still.
+  bool adopt(const TrialView& t) {
+    const TrialRecord& r = t.record;
+    if (r.state != "submitting" && r.state != "submitted") return false;
+    if (!adopted_.insert(t.trial.run_id).second) return false;
+    Job job = job_of(t);
+    job.handle = r.handle;
+    if (!executor_.adopt(job, r.state == "submitted")) return false;
+    running_[t.trial.run_id] = {job, Clock::now()};
+    return true;
+  }
+
   // False where the budget is used up but trials still run; Exit::usage when they have ended.
-  bool within_budget() {
+  bool within_budget(bool at_work) {
     double hours = 0;
     int64_t trials = 0;
     for (const TrialView* t : all_trials(view_)) {
@@ -187,52 +200,82 @@ class Runner {
     else if (study_.budget_wall && seconds_since(begun_) >= *study_.budget_wall)
       used = fmt::format("{}: budget.wall: {} are over", file, duration_text(*study_.budget_wall));
     if (used.empty()) return true;
-    if (running_.empty()) fail(Exit::usage, "{}; raise it to go on", used);
+    if (!at_work) fail(Exit::usage, "{}; raise it to go on", used);
     return false;
   }
 
   void start_more() {
-    start_of(view_.trials);
-    if (!view_.search.finished) return;
-    start_of(view_.targets);
-    start_of(view_.finetunings);
+    std::vector<Job> wave;
+    collect(view_.trials, wave);
+    if (view_.search.finished) {
+      collect(view_.targets, wave);
+      collect(view_.finetunings, wave);
+    }
+    if (!wave.empty()) start(wave);
   }
 
-  void start_of(std::vector<TrialView>& trials) {
+  // Adds those that can start now, as far as there are slots.
+  void collect(std::vector<TrialView>& trials, std::vector<Job>& wave) {
     for (TrialView& t : trials) {
       if (t.state != "planned" && t.state != "running") continue;
-      if (running_.size() >= executor_.slots()) return;
+      if (running_.size() + wave.size() >= executor_.slots()) return;
       const std::string& id = t.trial.run_id;
       if (running_.contains(id)) continue;
       if (const auto wait = not_before_.find(id);
           wait != not_before_.end() && Clock::now() < wait->second)
         continue;
-      if (!within_budget()) return;
-      start(t);
+      if (adopt(t)) {
+        t.state = "running";
+        continue;
+      }
+      if (!within_budget(running_.size() + wave.size() > 0)) return;
       t.state = "running";
+      wave.push_back(job_of(t));
+      const auto known = store_.state().trials.find(id);
+      // A trial whose folder was taken away begins anew, whatever became of it before.
+      if (known == store_.state().trials.end() || known->second.chosen.is_null() ||
+          (known->second.final && !std::filesystem::exists(wave.back().folder)))
+        store_.append("chosen", chosen_record(cell_at(grid_, t.trial.cell), t));
     }
   }
 
-  void start(const TrialView& t) {
-    const Trial& trial = t.trial;
-    const Cell& cell = cell_at(grid_, trial.cell);
-    const Path folder = study_.out / "runs" / trial.run_id;
-    const auto known = store_.state().trials.find(trial.run_id);
-    // A trial whose folder was taken away begins anew, whatever became of it before.
-    if (known == store_.state().trials.end() || known->second.chosen.is_null() ||
-        (known->second.final && !std::filesystem::exists(folder)))
-      store_.append("chosen", chosen_record(cell, t));
+  Job job_of(const TrialView& t) const {
     Job job;
-    job.trial = trial;
-    job.argv = trial_command(study_, grid_, trial, options_);
-    job.folder = folder;
-    job.log = study_.out / "logs" / (trial.run_id + ".txt");
-    files().make_folder(folder);
-    files().make_folder(job.log.parent_path());
-    store_.append("submitting", Json::object({{"run_id", trial.run_id}}));
-    executor_.start(job);
-    running_[trial.run_id] = {job, Clock::now()};
-    store_.append("submitted", Json::object({{"run_id", trial.run_id}}));
+    job.trial = t.trial;
+    job.argv = trial_command(study_, grid_, t.trial, options_);
+    job.folder = study_.out / "runs" / t.trial.run_id;
+    job.log = study_.out / "logs" / (t.trial.run_id + ".txt");
+    for (const auto& [id, result] : cache_.results)
+      job.save_s = std::max(job.save_s, result.save_s);
+    const double hours = hours_of(grid_, view_, cell_at(grid_, t.trial.cell));
+    if (hours > 0 && t.trial.init.empty()) job.hours = hours;
+    return job;
+  }
+
+  // Together where their handles are known before, else one by one, so that each handle is written
+  // down before the next start.
+  void start(std::vector<Job>& wave) {
+    executor_.name(wave);
+    if (!wave[0].handle.empty()) return start(std::span(wave));
+    for (Job& job : wave) start({&job, 1});
+  }
+
+  void start(std::span<Job> jobs) {
+    const auto append = [&](const char* kind, const Job& job) {
+      Json record = Json::object({{"run_id", job.trial.run_id}});
+      if (!job.handle.empty()) record.set("handle", job.handle);
+      store_.append(kind, record);
+    };
+    for (const Job& job : jobs) {
+      files().make_folder(job.folder);
+      files().make_folder(job.log.parent_path());
+      append("submitting", job);
+    }
+    executor_.start(jobs);
+    for (const Job& job : jobs) {
+      running_[job.trial.run_id] = {job, Clock::now()};
+      if (job.confirmed) append("submitted", job);
+    }
   }
 
   void judge(const Ended& ended) {
@@ -250,24 +293,25 @@ class Runner {
                                               {"result_hash", hash}}));
       return;
     }
+    if (ended.code == kLost) return lose(id);
     const std::string tail = tail_of(job.log, 20), last = last_line(tail);
     if (ended.code == static_cast<int>(Exit::preempted)) {
       store_.append("observed", Json::object({{"run_id", id}, {"state", "preempted"}}));
       delay(id, 0);
       return;
     }
-    if (ended.code == static_cast<int>(Exit::usage) &&
-        last.find("is held by another nfscale") != std::string::npos) {
-      // A child of a runner that was killed is still saving.
+    if (last.find("is held by another nfscale") != std::string::npos) {
+      // A child of a runner that was killed is still saving, or a scheduler started it twice.
       store_.append("observed",
                     Json::object({{"run_id", id}, {"state", "preempted"}, {"reason", last}}));
-      delay(id, 1);
+      delay(id, executor_.is_detached() ? 6 : 1);
       return;
     }
     if (ended.code == static_cast<int>(Exit::usage) && cache_.empty()) {
       store_.append("observed",
                     Json::object({{"run_id", id}, {"state", "preempted"}, {"reason", last}}));
-      stop();
+      cancel_all();
+      if (!executor_.is_detached()) stop();
       fail(Exit::usage, "{}: the first trial refuses its configuration: {}", id, last);
     }
     const int failures = store_.state().trials.at(id).failures + 1;
@@ -283,15 +327,42 @@ class Runner {
     delay(id, failures);
   }
 
+  // The scheduler knows nothing of it, nor has it left a word.
+  void lose(const std::string& id) {
+    if (store_.state().trials.at(id).state == "submitting") {  // the scheduler never had it
+      store_.append("observed", Json::object({{"run_id", id}, {"state", "preempted"}}));
+      return delay(id, 0);
+    }
+    const int failures = store_.state().trials.at(id).failures + 1;
+    const bool final = failures > study_.retries;
+    store_.append("lost", Json::object({{"run_id", id},
+                                        {"final", final},
+                                        {"reason", "lost: the scheduler does not know it"}}));
+    warn("{} is lost: the scheduler does not know it{}", id, final ? "" : "; it starts again");
+    delay(id, failures);
+  }
+
   void delay(const std::string& id, int failures) {
     const double s = options_.retry_delay_s * std::exp2(std::min(failures, 8));
     not_before_[id] = Clock::now() + std::chrono::milliseconds(static_cast<int64_t>(s * 1000));
   }
 
-  // Asks the children to save and waits for them.
+  void cancel_all() {
+    for (const auto& [id, running] : running_) {
+      executor_.cancel(running.job);
+      if (executor_.is_detached())
+        store_.append("observed", Json::object({{"run_id", id}, {"state", "preempted"}}));
+    }
+  }
+
+  // Asks the children to save and waits for them; what a scheduler runs goes on.
   RunOutcome stop() {
+    if (executor_.is_detached()) {
+      if (!running_.empty()) say("{} trials stay in the queue or run on", running_.size());
+      return RunOutcome::stopped;
+    }
     if (!running_.empty()) say("stopping: {} trials save their state", running_.size());
-    for (const auto& [id, job] : running_) executor_.cancel(id);
+    cancel_all();
     const auto since = Clock::now();
     while (!running_.empty() && seconds_since(since) < options_.grace_s) {
       for (const Ended& e : executor_.poll()) {
@@ -321,6 +392,7 @@ class Runner {
     Clock::time_point started;
   };
   std::map<std::string, Running> running_;
+  std::set<std::string> adopted_;           // or tried to; once in the life of a controller
   std::optional<uint64_t> concluded_from_;  // hash of the cells that was last concluded from
   std::map<std::string, Clock::time_point> not_before_;
   Clock::time_point begun_ = Clock::now(), shown_ = Clock::now();
@@ -342,8 +414,10 @@ std::vector<std::string> trial_command(const Study& study, const Grid& grid, con
                 {"finetune", "--config", recipe_copy(study, grid.recipes[trial.recipe]).string(),
                  "--init", (runs / trial.init).string()});
   }
-  argv.insert(argv.end(), {"--out", (runs / trial.run_id).string(), "--threads",
-                           std::to_string(options.threads_per_slot), "--quiet"});
+  argv.insert(argv.end(), {"--out", (runs / trial.run_id).string()});
+  if (options.threads_per_slot)
+    argv.insert(argv.end(), {"--threads", std::to_string(options.threads_per_slot)});
+  argv.push_back("--quiet");
   return argv;
 }
 

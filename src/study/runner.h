@@ -14,11 +14,11 @@
 namespace nfscale {
 
 struct RunOptions {
-  std::string program;  // started as PROGRAM pretrain ... and PROGRAM finetune ...
-  int threads_per_slot = 1;
-  double retry_delay_s = 1;                             // doubles with every failure
-  double grace_s = 60;                                  // for children after a stop
-  std::function<void()> begun = {};                     // once the study is this process's alone
+  std::string program;               // started as PROGRAM pretrain ... and PROGRAM finetune ...
+  int threads_per_slot = 1;          // 0: all that the trial finds where it runs
+  double retry_delay_s = 1;          // doubles with every failure
+  double grace_s = 60;               // for children after a stop
+  std::function<void()> begun = {};  // once the study is this process's alone
   std::function<void(const StudyView&)> progress = {};  // after every change and now and then
 };
 

@@ -208,27 +208,5 @@ TEST(Runner, TheCommandOfATrialIsWholeAndHasTheExtrasLast) {
   EXPECT_EQ(argv, expected);
 }
 
-TEST(Executor, ChildrenAreStartedPolledAndAskedToEnd) {
-  TestFolder folder;
-  const auto executor = local_executor(2);
-  Job job;
-  job.log = folder.path / "log";
-  job.trial.run_id = "quick";
-  job.argv = {"/bin/sh", "-c", "echo said; exit 7"};
-  executor->start(job);
-  job.trial.run_id = "slow";
-  job.argv = {"/bin/sh", "-c", "trap 'exit 75' TERM; while :; do sleep 0.01; done"};
-  executor->start(job);
-  std::map<std::string, int> codes;
-  while (codes.size() < 2) {
-    for (const Ended& e : executor->poll()) codes[e.run_id] = e.code;
-    if (codes.contains("quick")) executor->cancel("slow");
-    executor->wait();
-  }
-  EXPECT_EQ(codes["quick"], 7);
-  EXPECT_TRUE(codes["slow"] == 75 || codes["slow"] == 128 + 15) << codes["slow"];
-  EXPECT_EQ(read_file(job.log), "said\n");
-}
-
 }  // namespace
 }  // namespace nfscale

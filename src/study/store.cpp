@@ -1,12 +1,9 @@
 #include "study/store.h"
 
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
-#include <ctime>
 
 #include "base/hash.h"
 #include "base/log.h"
@@ -46,19 +43,6 @@ std::vector<Path> logs_of(const Path& folder) {
   std::sort(logs.begin(), logs.end());
   return logs;
 }
-
-}  // namespace
-
-std::string now_text() {
-  const std::time_t now = std::time(nullptr);
-  std::tm parts{};
-  ::gmtime_r(&now, &parts);
-  char text[32];
-  const size_t n = std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
-  return std::string(text, n);
-}
-
-namespace {
 
 // The records of a log; the place of the first bad line that is not the last, if any.
 struct LogContents {
@@ -130,14 +114,16 @@ void apply(const Json& record, StoreState& state) {
     trial.state = kind;
     ++trial.starts;
     trial.submitted = text_of(record, "time");
+    trial.handle = text_of(record, "handle");
     if (trial.started.empty()) trial.started = trial.submitted;
   } else if (kind == "submitted") {
     trial.state = kind;
+    trial.handle = text_of(record, "handle");
   } else if (kind == "observed" || kind == "finished") {
     trial.state = text_of(record, "state");
     trial.reason = text_of(record, "reason");
     if (kind == "finished") trial.finished = text_of(record, "time");
-  } else if (kind == "failed") {
+  } else if (kind == "failed" || kind == "lost") {
     trial.state = kind;
     ++trial.failures;
     trial.failed_s += number_of(record, "wall_s");
@@ -190,41 +176,31 @@ Path made(const Path& folder) {
 
 Store::Store(const Path& out)
     : folder_(made(out / "store")),
-      lock_(folder_ / "controller", fmt::format("the study {}", out.string())),
+      lease_(folder_ / "controller", fmt::format("the study {}", out.string())),
       contents_(read_store(folder_)) {
   for (const std::string& file : contents_.torn)
     say("store/{}: the last record was cut off and is ignored", file);
 }
 
 void Store::append(std::string_view kind, const Json& record) {
+  lease_.check();
   if (!log_) {
     const auto now = std::chrono::steady_clock::now().time_since_epoch().count();
     const std::string nonce =
         fmt::format("{:016x}",
-                    hash64(fmt::format("{} {} {} {}", host_name(), ::getpid(), now, now_text())))
+                    hash64(fmt::format("{} {} {} {}", host_name(), ::getpid(), now, utc_text())))
             .substr(0, 8);
     log_ = AppendLog(folder_ / fmt::format("{:04}-{}.log", contents_.last_number + 1, nonce));
     files().sync_folder(folder_);
   }
-  Json whole = Json::object({{"kind", kind}, {"time", now_text()}});
+  Json whole = Json::object({{"kind", kind}, {"time", utc_text()}});
   for (const auto& [key, value] : record.members()) whole.set(key, value);
   log_.append(record_line(whole), true);
   apply(whole, contents_.state);
 }
 
 std::optional<std::string> live_controller(const Path& out) {
-  std::string text;
-  try {
-    text = read_file(out / "store" / "controller", 4096);
-  } catch (const Error&) {
-    return std::nullopt;
-  }
-  char host[256] = {};
-  int pid = 0;
-  if (std::sscanf(text.c_str(), "host %255[^,], process %d", host, &pid) != 2) return std::nullopt;
-  // On another host there is no telling; its lock is what counts when a study is started.
-  if (host != host_name() || ::kill(pid, 0) != 0) return std::nullopt;
-  return text.substr(0, text.find('\n'));
+  return lease_holder(out / "store" / "controller");
 }
 
 }  // namespace nfscale

@@ -14,15 +14,17 @@
 
 #include "base/files.h"
 #include "base/json.h"
+#include "base/lease.h"
 
 namespace nfscale {
 
 // A trial as the records tell it.
 struct TrialRecord {
   Json chosen;  // cell, model, epochs, batch, lr, lr_index, seed, config_hash, why
-  // submitting, submitted, done, diverged, preempted, failed; empty before the first start
+  // submitting, submitted, done, diverged, preempted, lost, failed; empty before the first start
   std::string state;
-  bool final = false;            // of failed: no further attempt
+  std::string handle;            // of the last start, by which its executor knows it
+  bool final = false;            // of failed and lost: no further attempt
   int starts = 0, failures = 0;  // failures since it was last chosen anew
   double failed_s = 0;           // run time of all attempts that failed
   std::string reason, started, finished;
@@ -44,8 +46,6 @@ struct StoreState {
   size_t records = 0;
 };
 
-std::string now_text();  // "2026-01-31T12:00:00Z"
-
 // Pure: the state is a function of the records in order. Unknown kinds are passed over.
 void apply(const Json& record, StoreState& state);
 
@@ -64,18 +64,20 @@ StoreContents read_store(const Path& folder);
 // Moves damaged logs aside as NAME.damaged and tells which.
 std::vector<std::string> repair_store(const Path& folder);
 
-// The one controller of a study. Exit::usage naming host and process where there is another.
+// The one controller of a study, which holds store/controller. Exit::usage naming host and process
+// where there is another.
 class Store {
  public:
   explicit Store(const Path& out);
   const StoreState& state() const { return contents_.state; }
   const std::vector<std::string>& torn() const { return contents_.torn; }
-  // Adds kind and time, appends durably, and applies.
+  // Adds kind and time, appends durably, and applies. Exit::usage where another controller has
+  // taken over.
   void append(std::string_view kind, const Json& record);
 
  private:
   Path folder_;
-  FileLock lock_;
+  Lease lease_;
   StoreContents contents_;
   AppendLog log_;  // made with the first record
 };

@@ -123,16 +123,16 @@ std::vector<Key> keys_of(Study& s) {
   key("finetune.config", s.recipes);
   key("finetune.candidates", s.candidates, between(1, 3));
   key("finetune.budget", s.finetune_budget, positive);
-  key("executor.kind", s.executor, one_of({"local", "slurm", "command"}), false);
+  key("executor.kind", s.executor, one_of({"local", "slurm", "command"}));
   key("executor.slots", s.slots, between(1, 10000));
   key("executor.retries", s.retries, between(0, 1000));
   keys.push_back(time_key("executor.lease", s.lease));
-  key("executor.slurm.args", s.slurm_args, any, false);
-  key("executor.slurm.setup", s.slurm_setup, any, false);
-  key("executor.slurm.array", s.slurm_array, any, false);
-  key("executor.command.submit", s.command_submit, any, false);
-  key("executor.command.status", s.command_status, any, false);
-  key("executor.command.cancel", s.command_cancel, any, false);
+  key("executor.slurm.args", s.slurm_args);
+  key("executor.slurm.setup", s.slurm_setup);
+  key("executor.slurm.array", s.slurm_array);
+  key("executor.command.submit", s.command_submit);
+  key("executor.command.status", s.command_status);
+  key("executor.command.cancel", s.command_cancel);
   return keys;
 }
 
@@ -173,6 +173,11 @@ void check_study(const Study& s, const std::map<std::string, std::string>& where
   if (!safe_label(s.name))
     fail(Exit::usage, "{}: study.name: expected letters, digits and _ . + -, found \"{}\"",
          at("study.name"), printable(s.name));
+  if (s.executor == "command")
+    for (const char* key : {"executor.command.submit", "executor.command.status"})
+      if (!where.contains(key))
+        fail(Exit::usage, "{}: {} is missing: executor.kind = \"command\" needs it",
+             at("executor.kind"), key);
   if (s.models.empty()) fail(Exit::usage, "{}: grid.models: no model", at("grid.models"));
   if (s.epochs.empty()) fail(Exit::usage, "{}: grid.epochs: no budget", at("grid.epochs"));
   for (const std::string& model : s.models) {
@@ -283,7 +288,7 @@ std::string study_toml(const Study& study) {
   std::string text, table;
   for (const Key& key : keys_of(copy)) {
     const Json value = key.write();
-    if (value.is_null() || (!key.built && key.name != "executor.kind")) continue;
+    if (value.is_null() || !key.built) continue;
     const size_t dot = key.name.rfind('.');
     if (key.name.substr(0, dot) != table) {
       table = key.name.substr(0, dot);

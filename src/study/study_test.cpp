@@ -59,8 +59,10 @@ TEST(Study, FaultsNameLineAndKey) {
             "s.toml:5: lr.factor: expected a number, found \"2\"");
   EXPECT_EQ(refusal(kHead + kGrid + "lr.factor = 1\n"),
             "s.toml:5: lr.factor: expected more than 1, at most 100, found 1");
-  EXPECT_EQ(refusal(kHead + kGrid + "executor.kind = \"slurm\"\n"),
-            "s.toml:5: executor.kind = \"slurm\" is not supported yet");
+  EXPECT_EQ(refusal(kHead + kGrid + "executor.kind = \"slurm\"\n"), "accepted");
+  EXPECT_EQ(
+      refusal(kHead + kGrid + "executor.kind = \"command\"\nexecutor.command.submit = \"q\"\n"),
+      "s.toml:5: executor.command.status is missing: executor.kind = \"command\" needs it");
   EXPECT_EQ(refusal(kHead + kGrid + "executor.kind = \"local\"\n"), "accepted");
   EXPECT_EQ(refusal(kHead + "grid.models = [\"nfnet_q0\"]\ngrid.epochs = [1]\n"),
             "s.toml: grid.models: nfnet_q0: model.name: nfnet_q0 is not a model (nearest: "

@@ -90,6 +90,7 @@ std::optional<TrialResult> read_result(const Path& run_folder) {
   r.device_hours = number_at(json, {"compute", "device_hours"});
   r.wall_s = number_at(json, {"compute", "wall_s"});
   r.mfu = number_at(json, {"compute", "mfu"});
+  if (const double save = number_at(json, {"compute", "save_s"}); save > 0) r.save_s = save;
   r.broken = number_at(json, {"data", "broken"});
   r.device = text_at(json, {"compute", "device"});
   r.fingerprint = text_at(json, {"data", "fingerprint"});

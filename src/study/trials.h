@@ -19,6 +19,7 @@ struct TrialResult {
   std::string status;                         // "done" or "diverged"
   double loss = 0, top1 = 0, train_loss = 0;  // nats, share, nats; NaN where diverged
   double steps = 0, examples = 0, device_hours = 0, wall_s = 0, mfu = 0, broken = 0;
+  double save_s = 0;  // the longest time that saving took; 0: not known
   std::optional<bool> certificate_ok;
   std::string device, fingerprint, config_hash;
 };

@@ -92,7 +92,8 @@ RunIdentity stored_identity(const Json& run) {
 RunDirectory open_run(const Path& path, const LoadedConfig& loaded, RunIdentity identity,
                       const std::string& device, const std::string& resume) {
   files().make_folder(path);
-  RunDirectory run{path, FileLock(path / ".lock", path.string()), identity, {}, {}, {}};
+  RunDirectory run{path, std::make_unique<Lease>(path / ".lease", path.string()), identity, {}, {},
+                   {}};
   run.id = config_hash(loaded.config, identity.train_fingerprint, identity.heldout_fingerprint);
   Json history = Json::array();
   if (std::filesystem::exists(path / "run.json")) {

@@ -1,12 +1,14 @@
 // A run directory: who may write it, what it was started with, where it goes on, how it ended.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "base/files.h"
 #include "base/json.h"
+#include "base/lease.h"
 #include "config/load.h"
 #include "train/checkpoint.h"
 
@@ -22,7 +24,7 @@ struct RunIdentity {
 
 struct RunDirectory {
   Path path;
-  FileLock lock;
+  std::unique_ptr<Lease> lease;
   RunIdentity identity;  // of the start, where the run goes on
   std::string id;
   std::optional<Json> result;                 // of a run that has ended "done" or "diverged"
@@ -32,7 +34,7 @@ struct RunDirectory {
 // Out of a run.json.
 RunIdentity stored_identity(const Json& run);
 
-// Opens or makes the directory and takes its lock. Exit::usage where another process has it, or
+// Opens or makes the directory and takes its lease. Exit::usage where another process has it, or
 // where a key that changes results, the data or the first weights are not those of the start: with
 // the key, both values, and how a new run starts from here. `resume` "never" refuses a directory
 // with a run. `device` is written down, no more: a run may go on with another.

@@ -59,6 +59,7 @@ struct Run {
   AppendLog ledger;
   double started = now_s();
   double saved_at = now_s(), logged_at = 0;
+  double save_s = 0;  // the longest time that saving took
 };
 
 constexpr size_t kRecentLosses = 100;
@@ -97,6 +98,7 @@ std::map<std::string, std::string> metadata_of(const Run& run, bool ema) {
 }
 
 void save(Run& run) {
+  const double begun = now_s();
   const Path folder = run.directory.path / "checkpoints";
   CheckpointContent content{.step = run.progress.step,
                             .metadata = metadata_of(run, false),
@@ -105,6 +107,7 @@ void save(Run& run) {
   content.tensors["model"] = weight_views(run.model, run.model.weights);
   content.tensors["optimizer"] = tensor_views(run.optimizer.state());
   if (averages(run)) content.tensors["ema"] = weight_views(run.model, run.ema.average);
+  run.directory.lease->check();
   save_checkpoint(folder, content);
   const Duration& every = run.config.checkpoint.keep_every;
   const auto period =
@@ -112,6 +115,7 @@ void save(Run& run) {
   prune_checkpoints(folder, run.config.checkpoint.keep_last,
                     [&](uint64_t step) { return period && step % period == 0; });
   run.saved_at = now_s();
+  run.save_s = std::max(run.save_s, run.saved_at - begun);
 }
 
 void load_tensors(const Model& like, const Path& file, std::vector<at::Tensor>& into) {
@@ -211,6 +215,7 @@ Json compute_json(const Run& run, bool done) {
        {"step_s", typical},
        {"wall_s", p.wall_s + now_s() - run.started},
        {"mfu", mfu},
+       {"save_s", run.save_s},
        {"images_per_s", typical > 0 ? static_cast<double>(run.config.train.batch) / typical : 0}});
 }
 
@@ -353,6 +358,7 @@ void finish(Run& run) {
                               {"time", static_cast<double>(std::time(nullptr))}});
     run.metrics.write(line);
   }
+  run.directory.lease->check();
   write_safetensors(run.directory.path / "model.safetensors", metadata_of(run, averages(run)),
                     weight_views(run.model, averages(run) ? run.ema.average : run.model.weights));
   write_result(run.directory.path, result_of(run, "done", heldout ? &*heldout : nullptr));
@@ -397,6 +403,7 @@ void loop(Run& run) {
     if (due(run.config.log.every, run, run.logged_at))
       log_step(run, s, lr, step_s, loader.waited_s() - waited_before);
     live(progress_line(run, s, lr));
+    if (run.directory.lease->is_lost()) run.directory.lease->check();
     const bool stop = stop_requested();
     if (stop || p.step == run.total_steps || due(run.config.checkpoint.every, run, run.saved_at)) {
       stepper->to_host();
@@ -583,8 +590,9 @@ void train(LoadedConfig loaded, const TrainOptions& options) {
   } catch (const Error& e) {
     end_live();
     try {
+      run.directory.lease->check();
       write_result(options.out, result_of(run, status_of(e.code), nullptr, &e));
-    } catch (const Error&) {  // the disk that failed the run may fail its result too
+    } catch (const Error&) {  // what failed the run, a disk or another holder, fails its result too
       if (e.code == Exit::preempted) throw;
     }
     if (e.code != Exit::preempted) throw;

@@ -1,0 +1,65 @@
+#include "study/scheduler.h"
+
+#include "base/files.h"
+#include "base/lease.h"
+#include "base/log.h"
+#include "base/text.h"
+
+namespace nfscale {
+
+void Jobs::add(const Job& job, bool submitted) {
+  active_.insert_or_assign(job.trial.run_id, Active{job, submitted, {}});
+}
+
+std::set<std::string> Jobs::names() const {
+  std::set<std::string> names;
+  for (const auto& [id, job] : active_)
+    names.insert(job.job.handle.substr(0, job.job.handle.rfind('/')));
+  return names;
+}
+
+bool Jobs::due() {
+  if (active_.empty() || now_s() - asked_ < settings_.interval) return false;
+  asked_ = now_s();
+  return true;
+}
+
+bool Jobs::is_given_up(Active& job) const {
+  const double now = now_s();
+  if (!job.unknown_since || lease_holder(job.job.folder / ".lease")) job.unknown_since = now;
+  return now - *job.unknown_since >= (job.submitted ? settings_.lease : settings_.pause);
+}
+
+void Outage::note(const CommandResult& result) {
+  const bool out = result.timed_out || result.code != 0;
+  if (out && !on_)
+    warn("{} does not answer: {}; trials go on and are asked for again", program_,
+         words_of(result));
+  if (!out && on_) say("{} answers again", program_);
+  on_ = out;
+}
+
+std::optional<int> code_in(const Path& file) {
+  see_anew(file.parent_path());
+  try {
+    const std::string text = read_file(file, 64);
+    const auto code = parse_int(text.substr(0, text.find('\n')));
+    if (code) return static_cast<int>(*code);
+  } catch (const Error&) {
+    // Not there.
+  }
+  return std::nullopt;
+}
+
+std::string words_of(const CommandResult& result) {
+  if (result.timed_out) return "no answer in time";
+  if (result.code == 127) return "it is not on PATH";
+  for (const std::string* text : {&result.err, &result.out}) {
+    std::vector<std::string> lines = split(*text, '\n');
+    std::erase_if(lines, [](const std::string& line) { return line.empty(); });
+    if (!lines.empty()) return printable(lines.back());
+  }
+  return fmt::format("exit code {}", result.code);
+}
+
+}  // namespace nfscale
