@@ -5,6 +5,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "base/log.h"
 #include "base/text.h"
@@ -40,7 +41,11 @@ int64_t Args::integer(const std::string& name, int64_t fallback, int64_t low, in
 
 int Args::threads() const {
   cpu_set_t cpus;
-  const int usable = ::sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : 1;
+  int usable = ::sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : 1;
+  // Slurm may give a job fewer cores of a node than it keeps it to.
+  if (const char* given = std::getenv("SLURM_CPUS_ON_NODE"))
+    if (const auto n = parse_int(given); n && *n > 0)
+      usable = static_cast<int>(std::min<int64_t>(usable, *n));
   return static_cast<int>(integer("--threads", usable, 1, 4096));
 }
 
