@@ -120,6 +120,11 @@ struct Seen {
   }
 };
 
+double changed(const struct stat& info) {
+  return static_cast<double>(info.st_mtim.tv_sec) +
+         1e-9 * static_cast<double>(info.st_mtim.tv_nsec);
+}
+
 // Nothing where there is no file.
 std::optional<Seen> look_at(const Path& file) {
   const int fd = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
@@ -135,9 +140,7 @@ std::optional<Seen> look_at(const Path& file) {
     if (error == ESTALE) return std::nullopt;
     fail_io(file, "reading", error);
   }
-  return Seen{
-      parse_holder(std::string(text, static_cast<size_t>(n))),
-      static_cast<double>(info.st_mtim.tv_sec) + 1e-9 * static_cast<double>(info.st_mtim.tv_nsec)};
+  return Seen{parse_holder(std::string(text, static_cast<size_t>(n))), changed(info)};
 }
 
 // The same holder, which has not renewed its lease.
@@ -155,15 +158,15 @@ double file_clock(const Path& file) {
   ::close(fd);
   files().remove(probe);
   if (result != 0) fail_io(probe, "reading", error);
-  return static_cast<double>(info.st_mtim.tv_sec) +
-         1e-9 * static_cast<double>(info.st_mtim.tv_nsec);
+  return changed(info);
 }
 
-// The claim PATH.TERM of the highest term.
+// A file PATH.TERM of somebody who is about to take over.
 struct Claim {
   Path file;
   int64_t term = 0;
 };
+// In the order of their terms.
 std::vector<Claim> claims_of(const Path& path) {
   std::vector<Claim> claims;
   const std::string start = path.filename().string() + ".";
@@ -195,15 +198,13 @@ Life life_of(const Holder& h) {
 // them, in which a living one renews its lease at least once. Where the clock went back in between,
 // it is watched for all of them.
 bool has_expired(const Path& file, const Seen& seen, const std::string& what, double seconds) {
-  using Clock = std::chrono::steady_clock;
-  const auto begin = Clock::now();
-  const auto passed = [&] { return std::chrono::duration<double>(Clock::now() - begin).count(); };
+  const double begin = now_s();
   bool said = false;
   for (;;) {
     if (stop_requested())
       fail(Exit::preempted, "{}: stopped while waiting for {}", what, seen.holder.text());
     const bool old = file_clock(file) - seen.changed > seconds;
-    if (passed() > (old ? seconds / 2 : seconds)) return true;
+    if (now_s() - begin > (old ? seconds / 2 : seconds)) return true;
     if (!is_same(look_at(file), seen)) return false;
     if (!std::exchange(said, true))
       say("{}: waiting up to {:.0f} s whether {} still holds it", what, seconds,

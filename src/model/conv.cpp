@@ -547,10 +547,9 @@ ConvGradients backward(const ConvSettings& s, const at::Tensor& d_y, const at::T
   return result;
 }
 
-// ---------------------------------------------------------------- backward of dense layers in
-// float Of 1 x 1 filters in one group the gradients are plain products of whole matrices.
-// libtorch's rate for these in float is that of the machine; gathering operands for small ones
-// costs a quarter.
+// ---------------------------------------------------------------- backward, dense, in float
+// Of 1 x 1 filters in one group the gradients are plain products of whole matrices. libtorch's rate
+// for these in float is that of the machine; gathering operands for small ones costs a quarter.
 bool is_dense(const ConvSettings& s, const at::Tensor& filter) {
   return filter.scalar_type() == at::kFloat && filter.size(1) == 1 && s.groups == 1;
 }

@@ -1,16 +1,13 @@
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <set>
-#include <thread>
 
 #include "base/files.h"
 #include "base/log.h"
 #include "base/process.h"
 #include "base/text.h"
 #include "study/scheduler.h"
-#include "study/trials.h"
 
 namespace nfscale {
 namespace {
@@ -30,37 +27,24 @@ const std::map<std::string, std::optional<int>>& words() {
   return all;
 }
 
-class CommandExecutor : public Executor {
+class CommandExecutor : public SchedulerExecutor {
  public:
   CommandExecutor(const SchedulerSettings& settings, const CommandSettings& command)
-      : settings_(settings), command_(command), jobs_(settings_) {}
-
-  size_t slots() const override { return settings_.slots; }
-  bool is_detached() const override { return true; }
+      : SchedulerExecutor(settings), command_(command) {}
 
   void start(std::span<Job> jobs) override {
-    files().make_folder(settings_.folder);
+    files().make_folder(settings().folder);
     for (Job& job : jobs) {
       files().remove(ended_file(job));
       job.handle = submit(job);
-      jobs_.add(job, true);
+      add(job, true);
     }
   }
 
-  // Without a handle nobody can ask: the trial starts anew, and its run directory keeps out a
-  // second process.
-  bool adopt(const Job& job, bool submitted) override {
-    if (job.handle.empty()) return false;
-    jobs_.add(job, submitted);
-    return true;
-  }
-
   std::vector<Ended> poll() override {
-    if (!jobs_.due()) return {};
+    if (!is_due()) return {};
     bool stalled = false;  // one question without an answer is enough
-    return jobs_.ended([&](const Job& job) -> std::optional<int> {
-      see_anew(job.folder);
-      if (read_result(job.folder)) return 0;
+    return ended([&](const Job& job) -> std::optional<int> {
       if (stalled) return std::nullopt;
       return code_of(job, stalled);
     });
@@ -70,10 +54,8 @@ class CommandExecutor : public Executor {
     if (!command_.cancel.empty()) run(command_.cancel, job);
   }
 
-  void wait() override { std::this_thread::sleep_for(std::chrono::milliseconds(100)); }
-
  private:
-  Path ended_file(const Job& job) const { return settings_.folder / job.trial.run_id; }
+  Path ended_file(const Job& job) const { return settings().folder / job.trial.run_id; }
 
   // Where this command runs, and the exit code left behind.
   std::string command_of(const Job& job) const {
@@ -106,7 +88,7 @@ class CommandExecutor : public Executor {
       filled += found->second;
       at += std::strlen(found->first);
     }
-    return run_command({"/bin/sh", "-c", filled}, settings_.patience);
+    return run_command({"/bin/sh", "-c", filled}, settings().patience);
   }
 
   std::string submit(const Job& job) const {
@@ -138,9 +120,7 @@ class CommandExecutor : public Executor {
     return std::nullopt;
   }
 
-  SchedulerSettings settings_;
   CommandSettings command_;
-  Jobs jobs_;
   Outage outage_{"executor.command.status"};
   std::set<std::string> said_;
 };

@@ -11,7 +11,6 @@
 #include "base/process.h"
 #include "base/text.h"
 #include "study/scheduler.h"
-#include "study/trials.h"
 
 namespace nfscale {
 namespace {
@@ -50,16 +49,13 @@ echo $code > "$ended.tmp" && mv "$ended.tmp" "$ended"
 exit $code
 )";
 
-class SlurmExecutor : public Executor {
+class SlurmExecutor : public SchedulerExecutor {
  public:
   SlurmExecutor(const SchedulerSettings& settings, const SlurmSettings& slurm)
-      : settings_(settings), slurm_(slurm), jobs_(settings_) {}
-
-  size_t slots() const override { return settings_.slots; }
-  bool is_detached() const override { return true; }
+      : SchedulerExecutor(settings), slurm_(slurm) {}
 
   void name(std::span<Job> jobs) override {
-    const std::string start = "nfs-" + short_hash(settings_.study) + "-";
+    const std::string start = "nfs-" + short_hash(settings().study) + "-";
     std::string wave = utc_text() + fmt::format(" {} {}", now_s(), ::getpid());
     for (const Job& job : jobs) wave += " " + job.trial.run_id;
     int64_t index = 0;
@@ -69,7 +65,7 @@ class SlurmExecutor : public Executor {
   }
 
   void start(std::span<Job> jobs) override {
-    files().make_folder(settings_.folder);
+    files().make_folder(settings().folder);
     if (slurm_.array) {
       submit(jobs);
     } else {
@@ -77,29 +73,23 @@ class SlurmExecutor : public Executor {
     }
   }
 
-  bool adopt(const Job& job, bool submitted) override {
-    if (job.handle.empty()) return false;
-    jobs_.add(job, submitted);
-    return true;
-  }
-
   std::vector<Ended> poll() override {
-    if (!jobs_.due()) return {};
-    const auto queue = ask(jobs_.names());
+    if (!is_due()) return {};
+    std::set<std::string> names;
+    for (const Job& job : jobs()) names.insert(name_of(job));
+    const auto queue = ask(names);
     if (!queue) return {};
-    return jobs_.ended([&](const Job& job) -> std::optional<int> {
+    return ended([&](const Job& job) -> std::optional<int> {
       if (queue->contains(job.handle)) return std::nullopt;
-      return code_of(job);
+      return code_in(ended_file(job)).value_or(kLost);
     });
   }
 
   void cancel(const Job& job) override {
     const auto queue = ask({name_of(job)});
     if (queue && queue->contains(job.handle))
-      run_command({"scancel", queue->at(job.handle)}, settings_.patience);
+      run_command({"scancel", queue->at(job.handle)}, settings().patience);
   }
-
-  void wait() override { std::this_thread::sleep_for(std::chrono::milliseconds(100)); }
 
  private:
   static std::string short_hash(const std::string& text) {
@@ -107,13 +97,7 @@ class SlurmExecutor : public Executor {
   }
 
   Path ended_file(const Job& job) const {
-    return settings_.folder / (name_of(job) + "." + job.handle.substr(job.handle.rfind('/') + 1));
-  }
-
-  // What left the queue: its code, where its script came to its end.
-  int code_of(const Job& job) const {
-    see_anew(job.folder);
-    return read_result(job.folder) ? 0 : code_in(ended_file(job)).value_or(kLost);
+    return settings().folder / (name_of(job) + "." + job.handle.substr(job.handle.rfind('/') + 1));
   }
 
   // Slurm's ids by handle, of all jobs of these names that are queued or run; nothing where it does
@@ -126,7 +110,7 @@ class SlurmExecutor : public Executor {
     argv.insert(argv.end(),
                 {"squeue", "--noheader", "--array", "--format=%j|%K|%i",
                  "--name=" + join(std::vector<std::string>(names.begin(), names.end()), ",")});
-    const CommandResult result = run_command(argv, settings_.patience);
+    const CommandResult result = run_command(argv, settings().patience);
     outage_.note(result);
     if (result.timed_out || result.code != 0) return std::nullopt;
     std::map<std::string, std::string> queue;
@@ -167,7 +151,7 @@ class SlurmExecutor : public Executor {
       job.log = std::filesystem::absolute(job.log);
       files().remove(ended_file(job));
     }
-    const Path file = settings_.folder / (name + ".sh");
+    const Path file = settings().folder / (name + ".sh");
     write_file(file, script(jobs));
     std::vector<std::string> argv = {
         "sbatch",
@@ -176,15 +160,15 @@ class SlurmExecutor : public Executor {
         "--requeue",
         "--open-mode=append",
         fmt::format("--signal=B:USR1@{}", warning_s(jobs)),
-        "--output=" + (settings_.folder / (name + ".%a.out")).string()};
+        "--output=" + (settings().folder / (name + ".%a.out")).string()};
     if (slurm_.array)
-      argv.push_back(fmt::format("--array=0-{}%{}", jobs.size() - 1, settings_.slots));
+      argv.push_back(fmt::format("--array=0-{}%{}", jobs.size() - 1, settings().slots));
     argv.insert(argv.end(), slurm_.args.begin(), slurm_.args.end());
     argv.push_back(file.string());
     const bool confirmed = submit(argv, jobs);
     for (Job& job : jobs) {
       job.confirmed = confirmed;
-      jobs_.add(job, confirmed);
+      add(job, confirmed);
     }
   }
 
@@ -194,10 +178,10 @@ class SlurmExecutor : public Executor {
     constexpr int kTries = 3;
     CommandResult result;
     for (int tries = 0; tries < kTries; ++tries) {
-      result = run_command(argv, settings_.patience);
+      result = run_command(argv, settings().patience);
       if (!result.timed_out && result.code == 0) return true;
       if (result.code == 127) break;
-      std::this_thread::sleep_for(std::chrono::duration<double>(settings_.pause));
+      std::this_thread::sleep_for(std::chrono::duration<double>(settings().pause));
       const auto queue = ask({name_of(jobs[0])});
       if (!queue) return false;
       for (const Job& job : jobs)
@@ -206,9 +190,7 @@ class SlurmExecutor : public Executor {
     fail(Exit::system, "sbatch: {}", words_of(result));
   }
 
-  SchedulerSettings settings_;
   SlurmSettings slurm_;
-  Jobs jobs_;
   Outage outage_{"squeue"};
 };
 

@@ -15,7 +15,7 @@ namespace nfscale {
 namespace {
 
 // Jobs that outlive the controller, as files of a folder: PLACE/HANDLE holds when a job ends and
-// how. Every start is a line of PLACE/starts.
+// how. What was started is a line of PLACE/starts, what was killed one of PLACE/killed.
 class FaultyScheduler : public Executor {
  public:
   FaultyScheduler(const Grid& grid, Path place, uint64_t seed)
@@ -33,7 +33,8 @@ class FaultyScheduler : public Executor {
       jobs_[job.trial.run_id] = job;
       if (chance(0.05)) continue;  // says yes and takes nothing
       take(job);
-      if (chance(0.05)) take(job);
+      std::ofstream(place_ / "starts", std::ios::app) << job.trial.run_id + "\n";
+      if (chance(0.05)) take(job);  // twice
       if (chance(0.05)) fail(Exit::system, "the answer is lost");
     }
   }
@@ -59,7 +60,6 @@ class FaultyScheduler : public Executor {
   void take(const Job& job) {
     const double end = now_s() + std::uniform_real_distribution<>(0, 0.004)(random_);
     std::ofstream(place_ / job.handle) << fmt::format("{} {}", end, chance(0.1) ? "kill" : "end");
-    std::ofstream(place_ / "starts", std::ios::app) << job.trial.run_id + "\n";
   }
   // A job writes its result before the scheduler knows that it has ended.
   std::optional<int> code_of(const Job& job) const {
@@ -81,6 +81,14 @@ class FaultyScheduler : public Executor {
   std::mt19937_64 random_;
   std::map<std::string, Job> jobs_;
 };
+
+// How often each line is in a file.
+std::map<std::string, int> lines_of(const Path& file) {
+  std::map<std::string, int> lines;
+  std::ifstream in(file);
+  for (std::string line; std::getline(in, line);) ++lines[line];
+  return lines;
+}
 
 std::string undisturbed() {
   const Bench bench("compute.axis = \"flops\"\nnoise.repeats = 2\nexecutor.retries = 1000\n");
@@ -135,6 +143,11 @@ TEST(RunnerFaults, KilledAtAnyMomentUnderABadSchedulerItGoesOnToTheSameTables) {
     }
     ++studies;
     ASSERT_EQ(bench.cells(), whole) << "study " << studies << ", " << kills << " kills";
+    // What was not killed was started once.
+    const Path place = bench.folder.path / "scheduler";
+    const auto killed = lines_of(place / "killed");
+    for (const auto& [id, starts] : lines_of(place / "starts"))
+      ASSERT_LE(starts, 1 + (killed.contains(id) ? killed.at(id) : 0)) << id;
     const Csv trials = bench.trials();
     for (const auto& row : trials.rows)
       ASSERT_TRUE(row[trials.column("status")] == "done" ||

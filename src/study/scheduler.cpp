@@ -1,30 +1,48 @@
 #include "study/scheduler.h"
 
+#include <chrono>
+#include <thread>
+
 #include "base/files.h"
 #include "base/lease.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "study/trials.h"
 
 namespace nfscale {
 
-void Jobs::add(const Job& job, bool submitted) {
+bool SchedulerExecutor::adopt(const Job& job, bool submitted) {
+  if (job.handle.empty()) return false;
+  add(job, submitted);
+  return true;
+}
+
+void SchedulerExecutor::wait() {
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+}
+
+void SchedulerExecutor::add(const Job& job, bool submitted) {
   active_.insert_or_assign(job.trial.run_id, Active{job, submitted, {}});
 }
 
-std::set<std::string> Jobs::names() const {
-  std::set<std::string> names;
-  for (const auto& [id, job] : active_)
-    names.insert(job.job.handle.substr(0, job.job.handle.rfind('/')));
-  return names;
+std::vector<Job> SchedulerExecutor::jobs() const {
+  std::vector<Job> jobs;
+  for (const auto& [id, active] : active_) jobs.push_back(active.job);
+  return jobs;
 }
 
-bool Jobs::due() {
+bool SchedulerExecutor::is_due() {
   if (active_.empty() || now_s() - asked_ < settings_.interval) return false;
   asked_ = now_s();
   return true;
 }
 
-bool Jobs::is_given_up(Active& job) const {
+bool SchedulerExecutor::has_result(const Job& job) {
+  see_anew(job.folder);
+  return read_result(job.folder).has_value();
+}
+
+bool SchedulerExecutor::is_given_up(Active& job) const {
   const double now = now_s();
   if (!job.unknown_since || lease_holder(job.job.folder / ".lease")) job.unknown_since = now;
   return now - *job.unknown_since >= (job.submitted ? settings_.lease : settings_.pause);

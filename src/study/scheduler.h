@@ -1,11 +1,11 @@
-// What executors of schedulers share: the jobs that are at work as far as is known, and when one of
-// which nobody knows anything is given up.
+// What executors of schedulers share: jobs that go on without a controller, those that are at work
+// as far as is known, and when one of which nobody knows anything is given up.
 #pragma once
 
 #include <map>
 #include <optional>
-#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/process.h"
@@ -13,24 +13,33 @@
 
 namespace nfscale {
 
-class Jobs {
+class SchedulerExecutor : public Executor {
  public:
-  explicit Jobs(const SchedulerSettings& settings) : settings_(settings) {}
+  explicit SchedulerExecutor(SchedulerSettings settings) : settings_(std::move(settings)) {}
 
+  size_t slots() const override { return settings_.slots; }
+  bool is_detached() const override { return true; }
+  // Without a handle nobody can ask: the trial starts anew, and its run directory keeps out a
+  // second process.
+  bool adopt(const Job& job, bool submitted) override;
+  void wait() override;
+
+ protected:
+  const SchedulerSettings& settings() const { return settings_; }
   // `submitted`: the scheduler has confirmed it.
   void add(const Job& job, bool submitted);
-  // The first parts, up to "/", of the handles of those that are at work.
-  std::set<std::string> names() const;
+  // The jobs that are at work.
+  std::vector<Job> jobs() const;
   // True every `interval` seconds, when the scheduler may be asked again.
-  bool due();
+  bool is_due();
 
-  // Of each job: nothing where it is queued or running, kLost where the scheduler does not know it,
-  // else its exit code.
+  // By what code_of says of each job whose run directory has no result: nothing where it is queued
+  // or running, kLost where the scheduler does not know it, else its exit code.
   template <class CodeOf>
   std::vector<Ended> ended(const CodeOf& code_of) {
     std::vector<Ended> all;
     for (auto& [id, job] : active_) {
-      std::optional<int> code = code_of(job.job);
+      std::optional<int> code = has_result(job.job) ? 0 : code_of(job.job);
       if (!code) {
         job.unknown_since.reset();
         job.submitted = true;
@@ -51,8 +60,9 @@ class Jobs {
   // A job that was never confirmed soon; another one once the lease is over in which its run
   // directory was held by nobody.
   bool is_given_up(Active& job) const;
+  static bool has_result(const Job& job);
 
-  const SchedulerSettings& settings_;
+  SchedulerSettings settings_;
   std::map<std::string, Active> active_;  // by run id
   double asked_ = -1e9;
 };
