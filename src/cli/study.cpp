@@ -17,6 +17,7 @@
 #include "data/source.h"
 #include "study/plan.h"
 #include "study/predict.h"
+#include "study/remaining.h"
 #include "study/report.h"
 #include "study/runner.h"
 #include "study/status.h"

@@ -56,6 +56,30 @@ void run_config(const Args& args) {
   print_result(args, Json::object({{"values", values}}), text);
 }
 
+std::string first_line(const std::string& text) {
+  return printable(split(text, '\n').front());
+}
+
+// What a study could submit to. A cluster whose commands are here but do not answer is said in
+// `missing`, before somebody finds out by a study that waits.
+Json list_schedulers(Json& missing) {
+  constexpr double kPatienceSeconds = 10;
+  Json schedulers = Json::array();
+  const CommandResult version = run_command({"sbatch", "--version"}, kPatienceSeconds);
+  if (version.code == 127) return schedulers;
+  schedulers.push(first_line(version.out));
+  for (const char* program : {"squeue", "scontrol", "scancel"}) {
+    if (run_command({program, "--version"}, kPatienceSeconds).code == 127)
+      missing.push(fmt::format("Slurm: sbatch is here, {} is not", program));
+  }
+  const CommandResult queue = run_command({"squeue", "--noheader", "--me"}, kPatienceSeconds);
+  if (queue.timed_out)
+    missing.push(fmt::format("Slurm: squeue does not answer within {} s", kPatienceSeconds));
+  else if (queue.code != 0 && queue.code != 127)
+    missing.push("Slurm: squeue says: " + first_line(queue.err));
+  return schedulers;
+}
+
 // What this build or machine cannot do, and what is done instead.
 Json missing_parts() {
   Json missing = Json::array();
@@ -69,15 +93,18 @@ Json missing_parts() {
 void run_doctor(const Args& args) {
   Json devices = Json::array();
   for (const std::string& device : list_devices().devices) devices.push(device);
+  Json missing = missing_parts();
+  const Json schedulers = list_schedulers(missing);
   const Json document = Json::object({{"nfscale", NFSCALE_VERSION},
                                       {"torch", torch_version()},
                                       {"isa", isa_level()},
                                       {"precision", cpu_precision()},
                                       {"threads", args.threads()},
                                       {"devices", devices},
+                                      {"schedulers", schedulers},
                                       {"host", host_name()},
                                       {"free_disk_bytes", free_space(".")},
-                                      {"missing", missing_parts()}});
+                                      {"missing", missing}});
   std::string text;
   for (const auto& [key, value] : document.members())
     text += fmt::format("{:<16} {}\n", key, value.is_string() ? value.as_string() : value.dump());

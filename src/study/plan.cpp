@@ -11,6 +11,7 @@
 #include "config/load.h"
 #include "study/families.h"
 #include "study/finetune.h"
+#include "study/remaining.h"
 
 namespace nfscale {
 namespace {

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "study/plan.h"
+#include "study/remaining.h"
 
 namespace nfscale {
 namespace {

@@ -5,7 +5,6 @@
 #include <set>
 
 #include "study/finetune.h"
-#include "study/plan.h"
 
 namespace nfscale {
 namespace {
@@ -60,11 +59,11 @@ std::vector<double> cell_hours(const Grid& grid, const StoreState& store,
   return hours;
 }
 
+}  // namespace
+
 bool is_open(const TrialView& t) {
   return t.state == "planned" || t.state == "running";
 }
-
-}  // namespace
 
 std::optional<TrialResult> read_result(const Path& run_folder) {
   const Path file = run_folder / "result.json";
@@ -359,93 +358,6 @@ std::optional<double> device_speed(const Grid& grid, const StudyView& view) {
   }
   if (seconds <= 0) return std::nullopt;
   return flops / seconds;
-}
-
-namespace {
-
-// Cells of which the search wants a trial now.
-std::set<size_t> wanted_cells(const StudyView& view) {
-  std::set<size_t> cells;
-  for (const Wanted& w : view.search.next)
-    if (!w.repeat) cells.insert(w.cell);
-  return cells;
-}
-
-// Targets that are neither trained nor being trained.
-std::vector<const Cell*> open_targets(const Grid& grid, const StudyView& view) {
-  std::set<std::string> through;
-  for (const TrialView& t : view.targets)
-    if (!is_open(t)) through.insert(cell_at(grid, t.trial.cell).name);
-  std::vector<const Cell*> open;
-  for (const Cell& target : grid.targets)
-    if (!through.contains(target.name)) open.push_back(&target);
-  return open;
-}
-
-// Where the candidates are not known yet, the most that there can be.
-std::vector<Finetunings> open_finetunings(const Study& study, const Grid& grid,
-                                          const StudyView& view) {
-  if (view.candidates_due) return most_finetunings(study, grid);
-  std::vector<Finetunings> open;
-  for (const TrialView& t : view.finetunings)
-    if (is_open(t))
-      open.push_back({.cell = t.trial.cell,
-                      .trials = 1,
-                      .flops = finetuning_flops(grid, cell_at(grid, t.trial.cell),
-                                                grid.recipes[t.trial.recipe])});
-  return open;
-}
-
-}  // namespace
-
-double remaining_trials(const Study& study, const Grid& grid, const StudyView& view) {
-  double open = static_cast<double>(open_targets(grid, view).size());
-  for (const TrialView& t : view.trials) open += is_open(t);
-  for (const Finetunings& f : open_finetunings(study, grid, view)) open += f.trials;
-  const std::set<size_t> wanted = wanted_cells(view);
-  for (size_t c = 0; c < grid.cells.size(); ++c) {
-    const CellSearch& cell = view.search.cells[c];
-    if (!cell.searched && cell.tried.empty() && !wanted.contains(c))
-      open += std::max(1.0, std::round(expected_trials(study, grid, c) - 0.6));
-  }
-  return open;
-}
-
-std::optional<double> remaining_seconds(const Study& study, const Grid& grid,
-                                        const StudyView& view) {
-  // Wall time of a model's operation, from its own trials where there are some.
-  std::map<std::string, std::pair<double, double>> spent;  // by model, family: seconds, operations
-  std::pair<double, double> all;
-  for (const TrialView& t : view.trials) {
-    if (t.state != "done" || !(t.result->wall_s > 0)) continue;
-    const Cell& cell = grid.cells[t.trial.cell];
-    for (auto* sum : {&spent[cell.model], &spent["family " + cell.family], &all}) {
-      sum->first += t.result->wall_s;
-      sum->second += cell.flops;
-    }
-  }
-  if (all.second <= 0) return complete(view) ? std::optional(0.0) : std::nullopt;
-  const auto pace = [&](const Cell& cell) {
-    for (const auto* s : {&spent[cell.model], &spent["family " + cell.family]})
-      if (s->second > 0) return s->first / s->second;
-    return all.first / all.second;
-  };
-  const auto seconds = [&](const Cell& cell) { return cell.flops * pace(cell); };
-  double open = 0;
-  for (const TrialView& t : view.trials)
-    if (is_open(t)) open += seconds(grid.cells[t.trial.cell]);
-  for (const Cell* target : open_targets(grid, view)) open += seconds(*target);
-  for (const Finetunings& f : open_finetunings(study, grid, view))
-    open += f.flops * pace(cell_at(grid, f.cell));
-  const std::set<size_t> wanted = wanted_cells(view);
-  for (size_t c = 0; c < grid.cells.size(); ++c) {
-    const CellSearch& cell = view.search.cells[c];
-    if (!cell.searched && !wanted.contains(c))
-      open += seconds(grid.cells[c]) * std::min(2.7, static_cast<double>(study.max_trials));
-    else if (!cell.certified && study.certify != "none" && !view.search.finished)
-      open += seconds(grid.cells[c]) * 0.5;
-  }
-  return open / static_cast<double>(study.slots);
 }
 
 }  // namespace nfscale

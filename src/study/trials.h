@@ -49,6 +49,8 @@ struct StudyView {
   std::map<std::string, double> measured_steps;
 };
 
+bool is_open(const TrialView& t);  // it runs or has to
+
 // Trials, targets and fine-tunings.
 std::vector<const TrialView*> all_trials(const StudyView& view);
 
@@ -97,12 +99,5 @@ double hours_of(const Grid& grid, const StudyView& view, const Cell& cell);
 
 // Operations a second of a device over all that is done; nothing before the first.
 std::optional<double> device_speed(const Grid& grid, const StudyView& view);
-
-// Seconds until the study is through with `slots` trials at once; nothing before the first result.
-std::optional<double> remaining_seconds(const Study& study, const Grid& grid,
-                                        const StudyView& view);
-
-// Expected trials that are not known yet.
-double remaining_trials(const Study& study, const Grid& grid, const StudyView& view);
 
 }  // namespace nfscale
