@@ -22,8 +22,9 @@ Vector ranks(const Vector& values) {
   return ranks;
 }
 
-// Spearman's; NaN where all of one are equal.
+// Spearman's; NaN where all of one are equal, and of two points, of which it can only be 1 or -1.
 double rank_correlation(const Vector& x, const Vector& y) {
+  if (x.size() < 3) return std::nan("");
   const Vector a = ranks(x), b = ranks(y);
   const double middle = (static_cast<double>(a.size()) - 1) / 2;
   double ab = 0, aa = 0, bb = 0;

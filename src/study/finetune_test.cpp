@@ -305,6 +305,7 @@ TEST(Finetune, TheVerdictNamesTheBestAndWhetherTheHeldOutLossTold) {
       << v->sentence;
   EXPECT_NE(v->sentence.find("is 0.8 over 4 checkpoints"), std::string::npos) << v->sentence;
   const auto close = finetuned_verdict({point("a", 1.0, 10, 0.5), point("b", 1.1, 11, 0.5)});
+  EXPECT_EQ(close->sentence.find("rank correlation"), std::string::npos) << close->sentence;
   EXPECT_EQ(close->state, "not decided");
   EXPECT_NE(close->sentence.find("too few to tell"), std::string::npos) << close->sentence;
   // One of each recipe tells nothing of checkpoints.

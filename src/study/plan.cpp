@@ -101,7 +101,7 @@ std::string fitting(const Grid& grid, const Plan& plan, double limit, bool hours
 }
 
 // What exceeds the budget of the study; empty where nothing does.
-std::string refusal(const Study& study, const Grid& grid, const Plan& plan, double devices) {
+std::string refusal(const Study& study, const Grid& grid, const Plan& plan) {
   const std::string file = study.file.string();
   if (study.budget_trials && plan.trials > static_cast<double>(*study.budget_trials))
     return fmt::format("{}: budget.trials: about {:.0f} trials are needed, {} allowed; {}", file,
@@ -113,9 +113,10 @@ std::string refusal(const Study& study, const Grid& grid, const Plan& plan, doub
         *plan.device_hours, number_text(*study.budget_hours),
         fitting(grid, plan, *study.budget_hours, true));
   if (study.budget_wall && plan.wall_s && *plan.wall_s > *study.budget_wall)
-    return fmt::format("{}: budget.wall: about {} are needed, {} allowed; {}", file,
-                       duration_text(*plan.wall_s), duration_text(*study.budget_wall),
-                       fitting(grid, plan, *study.budget_wall * devices / 3600, true));
+    return fmt::format(
+        "{}: budget.wall: about {} are needed, {} allowed; {}", file, duration_text(*plan.wall_s),
+        duration_text(*study.budget_wall),
+        fitting(grid, plan, *study.budget_wall / *plan.wall_s * *plan.device_hours, true));
   return "";
 }
 
@@ -274,12 +275,14 @@ void add_finetuning(const Study& study, const Grid& grid, const StudyView& view,
 
 Plan make_plan(const Study& study, const Grid& grid, const StudyView& view, double devices) {
   Plan plan;
+  double busy_hours = 0;  // with evaluations, which are no part of device_hours
   const auto add = [&](const Cell& cell, double trials) {
     const double hours = trials * hours_of(grid, view, cell);
     plan.trials += trials;
     plan.flops += trials * cell.flops;
     plan.memory_bytes = std::max(plan.memory_bytes, cell.memory_bytes);
     if (std::isnan(hours)) return PlanCell{trials, std::nullopt};
+    busy_hours += hours * (1 + evaluation_flops(grid, cell) / cell.flops);
     plan.device_hours = plan.device_hours.value_or(0) + hours;
     return PlanCell{trials, hours};
   };
@@ -288,7 +291,8 @@ Plan make_plan(const Study& study, const Grid& grid, const StudyView& view, doub
   for (const Cell& target : grid.targets) plan.targets.push_back(add(target, 1));
   add_finetuning(study, grid, view, plan);
   if (plan.device_hours) {
-    plan.wall_s = *plan.device_hours * 3600 / devices;
+    busy_hours += plan.finetuning.device_hours.value_or(0);
+    plan.wall_s = busy_hours * 3600 / devices;
     plan.left_s = remaining_seconds(study, grid, view).value_or(*plan.wall_s);
   }
   plan.speed = device_speed(grid, view);
@@ -298,7 +302,7 @@ Plan make_plan(const Study& study, const Grid& grid, const StudyView& view, doub
   warn_of_recipes(grid, plan);
   warn_of_skip_gains(grid, plan);
   warn_of_targets(grid, plan);
-  plan.refused = refusal(study, grid, plan, devices);
+  plan.refused = refusal(study, grid, plan);
   if ((study.budget_hours || study.budget_wall) && !plan.device_hours)
     plan.warnings.push_back(
         "budget.device_hours and budget.wall are checked while the study runs: the speed of this "

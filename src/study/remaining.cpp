@@ -53,10 +53,8 @@ std::vector<double> expected_more(const Study& study, const Grid& grid, const St
   return more;
 }
 
-// Operations of a trial with the evaluation at its end, a forward pass: 2 for each multiply-add.
 double operations(const Grid& grid, const Cell& cell) {
-  return cell.flops +
-         2 * static_cast<double>(cell.macs) * static_cast<double>(grid.data.heldout_examples);
+  return cell.flops + evaluation_flops(grid, cell);
 }
 
 // Seconds of an operation, by what the trials took.

@@ -347,6 +347,10 @@ double hours_of(const Grid& grid, const StudyView& view, const Cell& cell) {
   return least > 0 && !std::isnan(own) ? own : hours;
 }
 
+double evaluation_flops(const Grid& grid, const Cell& cell) {
+  return 2 * static_cast<double>(cell.macs) * static_cast<double>(grid.data.heldout_examples);
+}
+
 std::optional<double> device_speed(const Grid& grid, const StudyView& view) {
   double flops = 0, seconds = 0;
   for (const TrialView& t : view.trials) {

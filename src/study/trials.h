@@ -97,6 +97,10 @@ std::optional<double> step_seconds(const TrialResult& result);
 // any.
 double hours_of(const Grid& grid, const StudyView& view, const Cell& cell);
 
+// Operations of one evaluation on the held-out pictures: 2 a multiply-add, a third of a training
+// step's.
+double evaluation_flops(const Grid& grid, const Cell& cell);
+
 // Operations a second of a device over all that is done; nothing before the first.
 std::optional<double> device_speed(const Grid& grid, const StudyView& view);
 
