@@ -60,23 +60,31 @@ std::string first_line(const std::string& text) {
   return printable(split(text, '\n').front());
 }
 
-// What a study could submit to. A cluster whose commands are here but do not answer is said in
-// `missing`, before somebody finds out by a study that waits.
+// What a study could submit to: Slurm, where sbatch is here, by its own words. A command of it that
+// is not here or does not answer is said in `missing`, before somebody finds out by a study that
+// waits.
 Json list_schedulers(Json& missing) {
   constexpr double kPatienceSeconds = 10;
   Json schedulers = Json::array();
-  const CommandResult version = run_command({"sbatch", "--version"}, kPatienceSeconds);
-  if (version.code == 127) return schedulers;
-  schedulers.push(first_line(version.out));
-  for (const char* program : {"squeue", "scontrol", "scancel"}) {
-    if (run_command({program, "--version"}, kPatienceSeconds).code == 127)
+  const std::vector<std::vector<std::string>> questions = {{"sbatch", "--version"},
+                                                           {"scontrol", "--version"},
+                                                           {"scancel", "--version"},
+                                                           {"squeue", "--noheader", "--me"}};
+  for (const std::vector<std::string>& question : questions) {
+    const CommandResult answer = run_command(question, kPatienceSeconds);
+    const std::string& program = question[0];
+    const bool first = schedulers.items().empty();
+    if (answer.code == 127 && first) break;
+    if (answer.timed_out)
+      missing.push(fmt::format("Slurm: {} does not answer in {} s", program, kPatienceSeconds));
+    else if (answer.code == 127)
       missing.push(fmt::format("Slurm: sbatch is here, {} is not", program));
+    else if (answer.code != 0)
+      missing.push(fmt::format("Slurm: {} says: {}", program, first_line(answer.err)));
+    else if (first)
+      schedulers.push(first_line(answer.out));
+    if (schedulers.items().empty()) break;  // without sbatch the others do not matter
   }
-  const CommandResult queue = run_command({"squeue", "--noheader", "--me"}, kPatienceSeconds);
-  if (queue.timed_out)
-    missing.push(fmt::format("Slurm: squeue does not answer within {} s", kPatienceSeconds));
-  else if (queue.code != 0 && queue.code != 127)
-    missing.push("Slurm: squeue says: " + first_line(queue.err));
   return schedulers;
 }
 
