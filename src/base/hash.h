@@ -1,9 +1,11 @@
-// XXH3, the one hash for files, identities and keys; SHA-256 for seals.
+// XXH3, the one hash for files, identities and keys; SHA-256 for seals; others for the checksums
+// that data sets bring.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -16,6 +18,10 @@ std::string hash128(std::string_view bytes);
 
 // FIPS 180-4, 64 hexadecimal digits: for what others are to check with tools of their own.
 std::string sha256(std::string_view bytes);
+
+// Hexadecimal digits by an algorithm of Python's hashlib and xxhash, as data sets name it ("sha1",
+// "xxh64"); nothing for names that are not known.
+std::optional<std::string> checksum(std::string_view algorithm, std::string_view bytes);
 
 // The same as hash128 over bytes that come in parts.
 class Hasher {

@@ -27,5 +27,27 @@ TEST(Hash, Sha256PadsWhereABlockEnds) {
             "7ce100971f64e7001e8fe5a51973ecdfe1ced42befe7ee8d5fd6219506b5393c");
 }
 
+// Values of Python's hashlib and xxhash 3.
+TEST(Hash, ChecksumsAreThoseOfOtherPrograms) {
+  const auto of = [](const char* algorithm) { return checksum(algorithm, "abc").value(); };
+  EXPECT_EQ(of("md5"), "900150983cd24fb0d6963f7d28e17f72");
+  EXPECT_EQ(of("sha1"), "a9993e364706816aba3e25717850c26c9cd0d89d");
+  EXPECT_EQ(of("sha512"),
+            "ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a"
+            "2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f");
+  EXPECT_EQ(of("blake2b"),
+            "ba80a53f981c4d0d6a2797b69f12f6e94c212f14685ac4b74b12bb6fdbffa2d1"
+            "7d87c5392aab792dc252d5de4533cc9518d38aa8dbf1925ab92386edd4009923");
+  EXPECT_EQ(of("blake2s"), "508c5e8c327c14e2e1a72ba34eeb452f37458b209ed63a294d999b4c86675982");
+  EXPECT_EQ(of("sha3_256"), "3a985da74fe225b2045c172d6bd390bd855f086e3e9d525b46bfe24511431532");
+  EXPECT_EQ(of("xxh32"), "32d153ff");
+  EXPECT_EQ(of("xxh64"), "44bc2cf5ad770999");
+  EXPECT_EQ(of("xxh128"), "06b05ab6733a618578af5f94892f3950");
+  EXPECT_EQ(of("xxh3_64"), "78af5f94892f3950");
+  EXPECT_EQ(of("xxh3_128"), "06b05ab6733a618578af5f94892f3950");
+  EXPECT_FALSE(checksum("shake_128", "abc"));
+  EXPECT_FALSE(checksum("", "abc"));
+}
+
 }  // namespace
 }  // namespace nfscale

@@ -172,8 +172,8 @@ void visit(V&& v, C& c) {
     "with sigmoid");
 
   v("data.train", c.data.train, any,
-    "training source, e.g. \"wds:shards/{000..009}.tar\", \"folder:DIR\", \"cifar:DIR\", "
-    "\"shapes:?count=20000\"");
+    "training source, e.g. \"wds:shards/{000..009}.tar\", \"folder:DIR\", \"mds:DIR\", "
+    "\"idx:DIR\", \"cifar:DIR\", \"shapes:?count=20000\"");
   v("data.heldout", c.data.heldout, any,
     "held-out source; without it no held-out loss is reported");
   v("data.mixture", c.data.mixture, at_least(0), "weights of several training sources");

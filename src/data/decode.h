@@ -37,6 +37,9 @@ struct Decoded {
   std::string broken;
 };
 
+// "too-large: ..." or "bad-header: ..." for a size that is not allowed, else empty.
+std::string size_fault(int64_t width, int64_t height, const DecodeOptions& options);
+
 Decoded decode(std::string_view bytes, const DecodeOptions& options = {});
 
 // EXIF orientation 1..8 of a TIFF block ("II*\0..." or "MM\0*..."); 1 for anything damaged.

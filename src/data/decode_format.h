@@ -13,7 +13,4 @@ std::string decode_png(std::string_view bytes, const DecodeOptions& options, Pic
 std::string decode_webp(std::string_view bytes, const DecodeOptions& options, Picture& picture,
                         int& orientation);
 
-// "too-large: ..." or "bad-header: ..." for a size that is not allowed, else empty.
-std::string size_fault(int64_t width, int64_t height, const DecodeOptions& options);
-
 }  // namespace nfscale

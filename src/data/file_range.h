@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -14,6 +15,9 @@ struct FileIdentity {
   int64_t modified_ns = 0;
   bool operator==(const FileIdentity&) const = default;
 };
+
+// Up to `count` bytes from `offset` on, fewer at the end of the file; valid until the next call.
+using ReadAt = std::function<std::string_view(uint64_t offset, size_t count)>;
 
 // A file that is read in pieces, without mapping it: a file that shrinks is an error, not a signal.
 class RangeFile {

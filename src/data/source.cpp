@@ -121,11 +121,16 @@ std::shared_ptr<const Source> open_one(const std::string& text, const Report& re
     source = open_fractal(spec);
   else if (spec.scheme == "cifar")
     source = open_cifar(spec, report);
+  else if (spec.scheme == "idx")
+    source = open_idx(spec, report);
   else {
     const bool divided = spec.given("split");
     const std::string part = spec.word("split", {"train", "heldout"});
     const double share = spec.real("share", 0.05, 0, 1);
-    source = spec.scheme == "wds" ? open_wds(spec, report) : open_folder(spec, report);
+    const auto open = spec.scheme == "wds"   ? open_wds
+                      : spec.scheme == "mds" ? open_mds
+                                             : open_folder;
+    source = open(spec, report);
     if (divided) source = std::make_shared<SplitSource>(source, part == "heldout", share);
   }
   source->set_order(block, window);

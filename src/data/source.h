@@ -3,6 +3,8 @@
 // A specification is SCHEME:PATH?key=value&...; the schemes are
 //   wds:     tar shards (WebDataset); brace ranges, globs, or @FILE with a list
 //   folder:  DIR/CLASS/**/picture
+//   mds:     shards of MosaicML's Streaming, the folder of index.json
+//   idx:     files of the MNIST family; ?split=train|test
 //   cifar:   the binary files of CIFAR-10 and CIFAR-100; ?split=train|test
 //   shapes:  drawn pictures, see shapes.h
 //   fractal: attractors of random maps, see fractal.h

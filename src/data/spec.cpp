@@ -11,7 +11,8 @@
 namespace nfscale {
 namespace {
 
-const std::vector<std::string> kSchemes = {"wds", "folder", "cifar", "shapes", "fractal"};
+const std::vector<std::string> kSchemes = {"wds",   "folder", "mds",    "idx",
+                                           "cifar", "shapes", "fractal"};
 
 }  // namespace
 
@@ -22,8 +23,8 @@ Spec::Spec(const std::string& text) : whole(text) {
   if (colon == std::string::npos ||
       std::find(kSchemes.begin(), kSchemes.end(), scheme) == kSchemes.end())
     fail(Exit::usage,
-         "{}: expected a source like wds:PATH, folder:DIR, cifar:DIR, shapes: or fractal:, {} is "
-         "not a scheme (nearest: {}:)",
+         "{}: expected a source like wds:PATH, folder:DIR, mds:DIR, idx:DIR, cifar:DIR, shapes: "
+         "or fractal:, {} is not a scheme (nearest: {}:)",
          printable(text), printable(scheme), nearest(scheme, kSchemes));
   path = text.substr(colon + 1);
   if (path.starts_with("https://") || path.starts_with("http://") || path.starts_with("s3://"))
@@ -102,6 +103,11 @@ std::vector<std::string> read_classes(const Path& file) {
   }
   if (names.empty()) fail(Exit::usage, "{}: no class in it", file.string());
   return names;
+}
+
+std::vector<std::string> class_names(const std::optional<std::string>& given, const Path& beside) {
+  if (given) return read_classes(*given);
+  return std::filesystem::exists(beside) ? read_classes(beside) : std::vector<std::string>();
 }
 
 std::vector<std::string> numbers_as_names(int64_t count) {

@@ -41,9 +41,13 @@ std::shared_ptr<Source> open_fractal(Spec& spec);
 std::shared_ptr<Source> open_wds(Spec& spec, const Report& report);
 std::shared_ptr<Source> open_folder(Spec& spec, const Report& report);
 std::shared_ptr<Source> open_cifar(Spec& spec, const Report& report);
+std::shared_ptr<Source> open_idx(Spec& spec, const Report& report);
+std::shared_ptr<Source> open_mds(Spec& spec, const Report& report);
 
 // Names of classes from a file, one a line; Exit::usage for a name that comes twice.
 std::vector<std::string> read_classes(const Path& file);
+// Those of the file that a specification names; else those of `beside`, where there is such a file.
+std::vector<std::string> class_names(const std::optional<std::string>& given, const Path& beside);
 // "0", "1", ...
 std::vector<std::string> numbers_as_names(int64_t count);
 

@@ -5,11 +5,12 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
+
+#include "data/file_range.h"
 
 namespace nfscale {
 
@@ -20,9 +21,6 @@ struct TarMember {
   uint64_t header = 0;  // where its first header begins
   uint64_t offset = 0, size = 0;
 };
-
-// Up to `count` bytes from `offset` on, fewer at the end of the file; valid until the next call.
-using ReadAt = std::function<std::string_view(uint64_t offset, size_t count)>;
 
 class TarReader {
  public:
