@@ -75,6 +75,8 @@ MdsShard shard_of(const Json& j) {
   const Json& raw = j.at("raw_data");
   s.name = file_name(raw);
   s.bytes = count_of(raw, "bytes");
+  if (s.bytes > std::numeric_limits<uint32_t>::max())
+    fail(Exit::usage, "raw_data: {} bytes are beyond its offsets of 32 bits", s.bytes);
   if (const Json* hashes = raw.find("hashes"))
     for (const auto& [algorithm, digits] : hashes->members())
       s.hashes.emplace_back(algorithm, digits.as_string());

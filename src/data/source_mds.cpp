@@ -168,7 +168,9 @@ class Indexer {
 // Compares the first checksum of the index that the program knows; says what is wrong.
 void verify(Shard& shard, const MdsShard& format) {
   std::vector<std::string> unknown;
-  const std::string bytes = read_file(shard.file, size_t{1} << 32);
+  RangeFile file(shard.file);
+  if (file.identity().size != format.bytes) return;  // told where it is indexed
+  const std::string bytes = file.read(0, static_cast<size_t>(format.bytes));
   for (const auto& [algorithm, expected] : format.hashes) {
     const auto found = checksum(algorithm, bytes);
     if (found && *found != expected)

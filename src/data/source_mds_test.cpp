@@ -134,6 +134,7 @@ TEST_F(MdsDamage, AnIndexThatLiesIsRefused) {
       {"\"samples\": 4", "\"samples\": -4", "samples: -4 is negative"},
       {"\"samples\": 4", "\"samples\": \"4\"", "shards[0]"},
       {"\"raw_data\"", "\"rawdata\"", "shards[0]"},
+      {"3597", "4294967296", "beyond its offsets"},
       {"3597", "3598", "3597 bytes, index.json says 3598"},
       {"\"image\", \"key\"", "\"image\", \"kex\"", "not those of the first shard"},
   };

@@ -4,6 +4,7 @@
 #include <zlib.h>
 #include <zstd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <functional>
 #include <memory>
@@ -18,7 +19,7 @@ namespace nfscale {
 namespace {
 
 constexpr std::string_view kGzip("\x1F\x8B", 2), kZstd("\x28\xB5\x2F\xFD", 4);
-constexpr size_t kPiece = size_t{1} << 17;
+constexpr size_t kPiece = size_t{1} << 17, kEnd = 4096;
 
 // Takes the next piece of the content; false: no more of it is wanted.
 using Take = std::function<bool(std::string_view)>;
@@ -110,29 +111,30 @@ Path cache_folder() {
 }
 
 Path unpacked(const Path& file, uint64_t most) {
-  const std::string magic = [&] {
-    RangeFile range(file);
-    return std::string(range.at(0, 4));
-  }();
-  if (!magic.starts_with(kGzip) && !magic.starts_with(kZstd)) return file;
+  RangeFile range(file);
+  const std::string head(range.at(0, kEnd));
+  if (!head.starts_with(kGzip) && !head.starts_with(kZstd)) return file;
 
-  const FileIdentity identity = RangeFile(file).identity();
-  const Path original = std::filesystem::canonical(file), folder = cache_folder() / "unpacked";
+  // Times are coarse: the end of the file, where checksums stand, tells a rewritten one apart.
+  const auto [size, modified_ns] = range.identity();
+  const std::string tail(range.at(size - std::min<uint64_t>(size, kEnd), kEnd));
+  const std::string path = std::filesystem::absolute(file).string();
   const std::string id =
-      hash128(fmt::format("{}\n{}\n{}", original.string(), identity.size, identity.modified_ns));
-  const Path kept = folder / fmt::format("{}-{}", id, original.stem().string());
+      hash128(fmt::format("{}\n{}\n{}\n{}{}", path, size, modified_ns, head, tail));
+  const Path folder = cache_folder() / "unpacked";
+  const Path kept = folder / id;
   if (std::filesystem::exists(kept)) return kept;
 
   files().make_folder(folder);
   FileWriter writer(kept);
-  uint64_t size = 0;
+  uint64_t written = 0;
   unpack(file, [&](std::string_view piece) {
-    size += piece.size();
-    if (size > most)
+    written += piece.size();
+    if (written > most)
       fail(Exit::usage, "{}: holds more than the {} bytes that are declared",
            printable(file.string()), most);
     writer.write(piece);
-    live(fmt::format("unpacking {} into {}", file.filename().string(), folder.string()));
+    live(fmt::format("unpacking {} into {}", printable(file.filename().string()), folder.string()));
     return true;
   });
   writer.commit();

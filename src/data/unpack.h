@@ -13,9 +13,9 @@ namespace nfscale {
 Path cache_folder();
 
 // The file itself where its first bytes are of no known compression; else a file in the cache
-// folder with its content, made at the first use and known by path, size and time of the original.
-// Exit::usage naming the file where it is damaged or holds more than `most` bytes, Exit::system
-// where the cache cannot be written.
+// folder with its content, made at the first use and known by path, size, time and ends of the
+// original. Exit::usage naming the file where it is damaged or holds more than `most` bytes,
+// Exit::system where the cache cannot be written.
 Path unpacked(const Path& file, uint64_t most);
 
 // The first `count` bytes of the content, fewer where it is shorter.

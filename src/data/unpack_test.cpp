@@ -93,6 +93,19 @@ TEST_P(Unpack, TheSameFileIsUnpackedOnceAndAChangedOneAnew) {
   EXPECT_EQ(read_file(unpacked(folder_.path / "a.gz", 100)), "other");
 }
 
+// Times are coarse: a script may write a file twice within one tick of them.
+TEST_P(Unpack, AFileOfTheSameSizeAndTimeIsNotTakenForTheOther) {
+  const std::string one = pack("one"), two = pack("two");
+  ASSERT_EQ(one.size(), two.size());
+  const Path file = folder_.path / "a.gz";
+  folder_.write("a.gz", one);
+  const auto written = fs::last_write_time(file);
+  EXPECT_EQ(read_file(unpacked(file, 100)), "one");
+  folder_.write("a.gz", two);
+  fs::last_write_time(file, written);
+  EXPECT_EQ(read_file(unpacked(file, 100)), "two");
+}
+
 TEST_P(Unpack, APrefixNeedsNoMoreThanItself) {
   const std::string packed = pack(content(1'000'000));
   folder_.write("a.gz", packed.substr(0, packed.size() - 10));
