@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <functional>
 #include <memory>
+#include <optional>
 
 #include "base/files.h"
 #include "base/hash.h"
@@ -125,19 +126,24 @@ Path unpacked(const Path& file, uint64_t most) {
   const Path kept = folder / id;
   if (std::filesystem::exists(kept)) return kept;
 
-  files().make_folder(folder);
-  FileWriter writer(kept);
+  std::optional<FileWriter> writer;
+  try {
+    files().make_folder(folder);
+    writer.emplace(kept);
+  } catch (const Error& e) {
+    fail(e.code, "{} (XDG_CACHE_HOME names another folder for unpacked files)", e.what());
+  }
   uint64_t written = 0;
   unpack(file, [&](std::string_view piece) {
     written += piece.size();
     if (written > most)
       fail(Exit::usage, "{}: holds more than the {} bytes that are declared",
            printable(file.string()), most);
-    writer.write(piece);
+    writer->write(piece);
     live(fmt::format("unpacking {} into {}", printable(file.filename().string()), folder.string()));
     return true;
   });
-  writer.commit();
+  writer->commit();
   end_live();
   return kept;
 }

@@ -126,7 +126,9 @@ TEST(UnpackCache, AFolderThatCannotBeWrittenIsTheSystemsFault) {
   folder.write("a.gz", gzip("text"));
   folder.write("file", "");
   ::setenv("XDG_CACHE_HOME", (folder.path / "file").c_str(), 1);
-  error_of([&] { unpacked(folder.path / "a.gz", 100); }, Exit::system);
+  EXPECT_NE(error_of([&] { unpacked(folder.path / "a.gz", 100); }, Exit::system)
+                .find("XDG_CACHE_HOME names another folder"),
+            std::string::npos);
   ::setenv("XDG_CACHE_HOME", "relative", 1);
   ::unsetenv("HOME");
   EXPECT_NE(error_of([&] { unpacked(folder.path / "a.gz", 100); }).find("set XDG_CACHE_HOME"),
