@@ -123,7 +123,7 @@ Path unpacked(const Path& file, uint64_t most) {
   const std::string id =
       hash128(fmt::format("{}\n{}\n{}\n{}{}", path, size, modified_ns, head, tail));
   const Path folder = cache_folder() / "unpacked";
-  const Path kept = folder / id;
+  Path kept = folder / id;
   if (std::filesystem::exists(kept)) return kept;
 
   std::optional<FileWriter> writer;
