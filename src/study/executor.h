@@ -5,6 +5,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -31,7 +32,8 @@ constexpr int kLost = -1;
 
 struct Ended {
   std::string run_id;
-  int code = 0;  // as Exit; 128 + signal where one ended it; kLost
+  int code = 0;                        // as Exit; 128 + signal where one ended it; kLost
+  std::optional<double> seconds = {};  // that it ran, as its script has counted
 };
 
 class Executor {

@@ -44,9 +44,9 @@ class CommandExecutor : public SchedulerExecutor {
   std::vector<Ended> poll() override {
     if (!is_due()) return {};
     bool stalled = false;  // one question without an answer is enough
-    return ended([&](const Job& job) -> std::optional<int> {
+    return ended([&](const Job& job) -> std::optional<Exited> {
       if (stalled) return std::nullopt;
-      return code_of(job, stalled);
+      return end_of(job, stalled);
     });
   }
 
@@ -63,7 +63,8 @@ class CommandExecutor : public SchedulerExecutor {
     for (const std::string& word : job.argv) words.push_back(shell_word(word));
     const std::string ended = shell_word(ended_file(job).string());
     return fmt::format(
-        "cd {} || exit 1; {} >> {} 2>&1; code=$?; echo $code > {}.tmp && mv {}.tmp {}; exit $code",
+        "cd {} || exit 1; begin=$(date +%s); {} >> {} 2>&1; code=$?; "
+        "echo $code $(($(date +%s) - begin)) > {}.tmp && mv {}.tmp {}; exit $code",
         shell_word(std::filesystem::current_path().string()), join(words, " "),
         shell_word(std::filesystem::absolute(job.log).string()), ended, ended, ended);
   }
@@ -103,15 +104,15 @@ class CommandExecutor : public SchedulerExecutor {
   }
 
   // Nothing where the job is at work or nobody can tell.
-  std::optional<int> code_of(const Job& job, bool& stalled) {
+  std::optional<Exited> end_of(const Job& job, bool& stalled) {
     const CommandResult result = run(command_.status, job);
     outage_.note(result);
     stalled = result.timed_out;
     if (result.timed_out || result.code != 0) return std::nullopt;
     const std::string word = printable(split(result.out, '\n')[0]);
     const auto found = words().find(word);
-    if (found != words().end())
-      return found->second ? code_in(ended_file(job)).value_or(*found->second) : found->second;
+    if (found != words().end() && !found->second) return std::nullopt;
+    if (found != words().end()) return exited_in(ended_file(job)).value_or(Exited{*found->second});
     if (said_.insert(word).second)
       warn(
           "executor.command.status printed \"{}\"; submitted, running, done, diverged, preempted, "

@@ -45,7 +45,7 @@ if [ $code = 75 ] && [ -n "$slice" ]; then
   [ -z "$SLURM_ARRAY_JOB_ID" ] || job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
   if scontrol requeue "$job"; then sleep 60; fi
 fi
-echo $code > "$ended.tmp" && mv "$ended.tmp" "$ended"
+echo $code $SECONDS > "$ended.tmp" && mv "$ended.tmp" "$ended"
 exit $code
 )";
 
@@ -79,9 +79,9 @@ class SlurmExecutor : public SchedulerExecutor {
     for (const Job& job : jobs()) names.insert(name_of(job));
     const auto queue = ask(names);
     if (!queue) return {};
-    return ended([&](const Job& job) -> std::optional<int> {
+    return ended([&](const Job& job) -> std::optional<Exited> {
       if (queue->contains(job.handle)) return std::nullopt;
-      return code_in(ended_file(job)).value_or(kLost);
+      return exited_in(ended_file(job)).value_or(Exited{kLost});
     });
   }
 
@@ -185,7 +185,7 @@ class SlurmExecutor : public SchedulerExecutor {
       const auto queue = ask({name_of(jobs[0])});
       if (!queue) return false;
       for (const Job& job : jobs)
-        if (queue->contains(job.handle) || code_in(ended_file(job))) return true;
+        if (queue->contains(job.handle) || exited_in(ended_file(job))) return true;
     }
     fail(Exit::system, "sbatch: {}", words_of(result));
   }

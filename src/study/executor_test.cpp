@@ -164,6 +164,26 @@ TEST(Slurm, AWaveIsOneArrayAndEveryElementHasItsCodeAndLog) {
   EXPECT_EQ(slurm.said("c.log"), "no\n");
 }
 
+// A job that runs 1.1 s and is asked for late.
+void expect_its_own_seconds(Executor& executor) {
+  const double begin = now_s();
+  std::vector<Ended> ended;
+  ::usleep(2'500'000);
+  while (ended.empty() && now_s() - begin < 30) ended = executor.poll();
+  ASSERT_EQ(ended.size(), 1u);
+  EXPECT_EQ(ended[0].code, 9);
+  EXPECT_GE(ended[0].seconds.value(), 1);
+  EXPECT_LT(ended[0].seconds.value(), now_s() - begin);
+}
+
+// The queue may hold a job for hours; only what it ran has cost anything.
+TEST(Slurm, AJobTakesWhatItRanAndNotWhatItWaited) {
+  const FakeSlurm slurm;
+  const auto executor = slurm_executor(slurm.settings, {});
+  slurm.start(*executor, {slurm.job("a", "sleep 1.1; exit 9")});
+  expect_its_own_seconds(*executor);
+}
+
 TEST(Slurm, WithoutArraysEveryTrialIsAJobOfItsName) {
   const FakeSlurm slurm;
   const auto executor = slurm_executor(slurm.settings, {.array = false});
@@ -384,6 +404,13 @@ TEST(CommandExecutor, JobsAreSubmittedAskedForAndCancelledByTheirHandles) {
   EXPECT_EQ(fake.said("submitted"), "a 24\nb 4\nc 24\nd 24\n");
   executor->cancel(jobs[2]);
   EXPECT_EQ(fake.said("cancelled"), "3\n");
+}
+
+TEST(CommandExecutor, AJobTakesWhatItRanAndNotWhatItWaited) {
+  const FakeSlurm fake;
+  const auto executor = command_executor(fake.settings, by_files(fake));
+  fake.start(*executor, {fake.job("a", "sleep 1.1; exit 9")});
+  expect_its_own_seconds(*executor);
 }
 
 TEST(CommandExecutor, WhereACommandLeftNoCodeTheWordCounts) {

@@ -314,6 +314,9 @@ class Runner {
       if (!executor_.is_detached()) stop();
       fail(Exit::usage, "{}: the first trial refuses its configuration: {}", id, last);
     }
+    // A scheduler may have let it wait for long: what nobody counted is not made up.
+    const double seconds =
+        ended.seconds.value_or(executor_.is_detached() ? 0 : seconds_since(started));
     const int failures = store_.state().trials.at(id).failures + 1;
     const bool hopeless = ended.code == static_cast<int>(Exit::usage) ||
                           ended.code == static_cast<int>(Exit::damaged);
@@ -321,7 +324,7 @@ class Runner {
     store_.append("failed", Json::object({{"run_id", id},
                                           {"code", ended.code},
                                           {"final", final},
-                                          {"wall_s", std::round(seconds_since(started))},
+                                          {"wall_s", std::round(seconds)},
                                           {"reason", tail}}));
     warn("{} failed with exit {}{}: {}", id, ended.code, final ? "" : ", is tried again", last);
     delay(id, failures);

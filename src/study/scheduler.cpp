@@ -57,12 +57,14 @@ void Outage::note(const CommandResult& result) {
   on_ = out;
 }
 
-std::optional<int> code_in(const Path& file) {
+std::optional<Exited> exited_in(const Path& file) {
   see_anew(file.parent_path());
   try {
     const std::string text = read_file(file, 64);
-    const auto code = parse_int(text.substr(0, text.find('\n')));
-    if (code) return static_cast<int>(*code);
+    const std::vector<std::string> words = split(text.substr(0, text.find('\n')), ' ');
+    const auto code = parse_int(words[0]);
+    const auto seconds = words.size() > 1 ? parse_int(words[1]) : std::nullopt;
+    if (code) return Exited{static_cast<int>(*code), seconds};
   } catch (const Error&) {
     // Not there.
   }

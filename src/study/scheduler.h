@@ -13,6 +13,11 @@
 
 namespace nfscale {
 
+struct Exited {
+  int code = 0;
+  std::optional<double> seconds = {};  // that the script of the job ran
+};
+
 class SchedulerExecutor : public Executor {
  public:
   explicit SchedulerExecutor(SchedulerSettings settings) : settings_(std::move(settings)) {}
@@ -33,19 +38,20 @@ class SchedulerExecutor : public Executor {
   // True every `interval` seconds, when the scheduler may be asked again.
   bool is_due();
 
-  // By what code_of says of each job whose run directory has no result: nothing where it is queued
+  // By what end_of says of each job whose run directory has no result: nothing where it is queued
   // or running, kLost where the scheduler does not know it, else its exit code.
-  template <class CodeOf>
-  std::vector<Ended> ended(const CodeOf& code_of) {
+  template <class EndOf>
+  std::vector<Ended> ended(const EndOf& end_of) {
     std::vector<Ended> all;
     for (auto& [id, job] : active_) {
-      std::optional<int> code = has_result(job.job) ? 0 : code_of(job.job);
-      if (!code) {
+      const auto end = has_result(job.job) ? Exited{0, {}} : std::optional<Exited>(end_of(job.job));
+      if (!end) {
         job.unknown_since.reset();
         job.submitted = true;
+        continue;
       }
-      if (code == kLost && !is_given_up(job)) continue;
-      if (code) all.push_back({id, *code});
+      if (end->code == kLost && !is_given_up(job)) continue;
+      all.push_back({id, end->code, end->seconds});
     }
     for (const Ended& e : all) active_.erase(e.run_id);
     return all;
@@ -78,9 +84,9 @@ class Outage {
   bool on_ = false;
 };
 
-// The exit code that a job left in a file as "CODE\n"; nothing where it is not there. The folder of
-// the file is looked at first: a network file system may remember that the file was missing.
-std::optional<int> code_in(const Path& file);
+// What a job left in a file as "CODE SECONDS\n"; nothing where it is not there. The folder of the
+// file is looked at first: a network file system may remember that the file was missing.
+std::optional<Exited> exited_in(const Path& file);
 
 // The last line of what a command said, or that it said nothing in time.
 std::string words_of(const CommandResult& result);
