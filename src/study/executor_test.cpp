@@ -13,6 +13,7 @@
 #include "base/process.h"
 #include "base/testing.h"
 #include "base/text.h"
+#include "study/scheduler.h"
 
 namespace nfscale {
 namespace {
@@ -182,6 +183,23 @@ TEST(Slurm, AJobTakesWhatItRanAndNotWhatItWaited) {
   const auto executor = slurm_executor(slurm.settings, {});
   slurm.start(*executor, {slurm.job("a", "sleep 1.1; exit 9")});
   expect_its_own_seconds(*executor);
+}
+
+TEST(Scheduler, WhatAJobLeftIsReadAndNothingElseIsBelieved) {
+  const TestFolder folder;
+  const auto of = [&](const std::string& text) {
+    folder.write("ended", text);
+    return exited_in(folder.path / "ended");
+  };
+  EXPECT_EQ(of("9 120\n")->code, 9);
+  EXPECT_EQ(of("9 120\n")->seconds, 120);
+  EXPECT_EQ(of("0\n")->seconds, std::nullopt);
+  EXPECT_EQ(of("9 -3600\n")->seconds, std::nullopt);  // its clock was set back
+  EXPECT_EQ(of("9 x\n")->seconds, std::nullopt);
+  for (const std::string& text :
+       {std::string(), std::string("\n"), std::string("x 1"), std::string(100, '1')})
+    EXPECT_FALSE(of(text)) << text;
+  EXPECT_FALSE(exited_in(folder.path / "nothing"));
 }
 
 TEST(Slurm, WithoutArraysEveryTrialIsAJobOfItsName) {

@@ -63,7 +63,8 @@ std::optional<Exited> exited_in(const Path& file) {
     const std::string text = read_file(file, 64);
     const std::vector<std::string> words = split(text.substr(0, text.find('\n')), ' ');
     const auto code = parse_int(words[0]);
-    const auto seconds = words.size() > 1 ? parse_int(words[1]) : std::nullopt;
+    auto seconds = words.size() > 1 ? parse_int(words[1]) : std::nullopt;
+    if (seconds && *seconds < 0) seconds.reset();  // its clock was set back
     if (code) return Exited{static_cast<int>(*code), seconds};
   } catch (const Error&) {
     // Not there.
