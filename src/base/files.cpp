@@ -8,6 +8,9 @@
 
 #include <cerrno>
 #include <cstring>
+#include <random>
+
+#include "base/text.h"
 
 namespace nfscale {
 
@@ -81,9 +84,23 @@ std::span<const std::byte> bytes_of(std::string_view text) {
   return std::as_bytes(std::span(text.data(), text.size()));
 }
 
-FileWriter::FileWriter(Path path) : path_(std::move(path)), temporary_(path_) {
-  temporary_ += fmt::format(".{}.tmp", ::getpid());
-  fd_ = files().open(temporary_, O_WRONLY | O_CREAT | O_TRUNC);
+bool is_there(const Path& path) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) == 0) return true;
+  if (errno == ENOENT || errno == ENOTDIR) return false;
+  fail(Exit::usage, "{}: cannot be looked at: {}", printable(path.string()), std::strerror(errno));
+}
+
+// Processes in containers share folders and process numbers.
+Path temporary_beside(const Path& path) {
+  std::random_device random;
+  Path temporary = path;
+  temporary += fmt::format(".{:08x}{:08x}.tmp", random(), random());
+  return temporary;
+}
+
+FileWriter::FileWriter(Path path) : path_(std::move(path)), temporary_(temporary_beside(path_)) {
+  fd_ = files().open(temporary_, O_WRONLY | O_CREAT | O_EXCL);
 }
 
 FileWriter::~FileWriter() {
@@ -94,6 +111,14 @@ FileWriter::~FileWriter() {
 
 void FileWriter::write(std::span<const std::byte> bytes) {
   files().write(fd_, bytes, path_);
+}
+
+void FileWriter::set_modified(int64_t modified_ns) {
+  constexpr int64_t second = 1'000'000'000;
+  const int64_t ns = (modified_ns % second + second) % second;
+  const timespec time{.tv_sec = (modified_ns - ns) / second, .tv_nsec = ns};
+  const timespec times[] = {time, time};
+  if (::futimens(fd_, times) != 0) fail_io(path_, "setting its time", errno);
 }
 
 void FileWriter::commit() {

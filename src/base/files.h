@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
@@ -47,6 +48,12 @@ class ScopedFiles {
 
 std::span<const std::byte> bytes_of(std::string_view text);
 
+// False where nothing is there; Exit::usage with the path where that cannot be told.
+bool is_there(const Path& path);
+
+// A name beside `path` that no process of any machine uses, ending in ".tmp".
+Path temporary_beside(const Path& path);
+
 // A new file that takes its name only when it is complete. Without commit() nothing is left.
 class FileWriter {
  public:
@@ -56,6 +63,7 @@ class FileWriter {
   FileWriter& operator=(const FileWriter&) = delete;
   void write(std::span<const std::byte> bytes);
   void write(std::string_view text) { write(bytes_of(text)); }
+  void set_modified(int64_t modified_ns);  // since 1970; before commit(), after what is written
   void commit();
 
  private:

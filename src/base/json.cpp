@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/text.h"
 
 namespace nfscale {
 namespace {
@@ -67,7 +68,7 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
   bool end_array() override { return close(); }
   bool key(string_t& name) override {
     if (!keys_.back().insert(name).second)
-      fail(Exit::usage, "{}: the key \"{}\" comes twice", where_, name);
+      fail(Exit::usage, "{}: the key \"{}\" comes twice", where_, printable(name));
     names_.back() = name;
     return true;
   }

@@ -143,7 +143,7 @@ void run_status(const Args& args) {
   const StoreState store = read_store(study.out / "store").state;
   ResultCache cache;
   const StudyView view = view_of(study, grid, store, cache);
-  if (std::filesystem::exists(study.out)) {
+  if (is_there(study.out)) {
     write_file(study.out / "trials.csv", csv_text(trials_table(study, grid, view, store)));
     std::vector<CellRow> cells = cell_rows(study, grid, view);
     // The law's columns of a very large grid wait for the report: a look has to be quick.

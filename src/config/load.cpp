@@ -6,6 +6,7 @@
 #include <set>
 #include <type_traits>
 
+#include "base/files.h"
 #include "base/hash.h"
 #include "base/text.h"
 #include "config/keys.h"
@@ -74,8 +75,7 @@ void apply_file(const Path& file, LoadedConfig& loaded, std::vector<Path>& chain
     if (e.key() != "base") continue;
     if (!e.value.is_string()) fail(Exit::usage, "{}: base: expected a file name", e.where());
     const Path base = file.parent_path() / e.value.as_string();
-    if (!std::filesystem::exists(base))
-      fail(Exit::usage, "{}: base: no such file: {}", e.where(), base.string());
+    if (!is_there(base)) fail(Exit::usage, "{}: base: no such file: {}", e.where(), base.string());
     apply_file(base, loaded, chain);
   }
   for (const TomlEntry& e : entries) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/files.h"
 #include "base/hash.h"
 #include "base/text.h"
 #include "data/file_range.h"
@@ -103,7 +104,7 @@ std::shared_ptr<Source> open_cifar(Spec& spec, const Report& report) {
   const bool test = spec.word("split", {"train", "test"}) == "test";
   spec.refuse_unknown();
   const Path folder = spec.path;
-  const auto there = [&](const char* name) { return std::filesystem::exists(folder / name); };
+  const auto there = [&](const char* name) { return is_there(folder / name); };
   const bool hundred = there("train.bin") || there("test.bin");
   std::vector<Part> parts;
   std::error_code error;

@@ -107,7 +107,7 @@ std::vector<std::string> read_classes(const Path& file) {
 
 std::vector<std::string> class_names(const std::optional<std::string>& given, const Path& beside) {
   if (given) return read_classes(*given);
-  return std::filesystem::exists(beside) ? read_classes(beside) : std::vector<std::string>();
+  return is_there(beside) ? read_classes(beside) : std::vector<std::string>();
 }
 
 std::vector<std::string> numbers_as_names(int64_t count) {
@@ -174,8 +174,7 @@ std::vector<std::string> expand_paths(const std::string& text) {
     return paths;
   }
   for (const std::string& part : expand_braces(text)) {
-    if (part.find_first_of("*?[") == std::string::npos ||
-        std::filesystem::exists(std::filesystem::path(part))) {
+    if (part.find_first_of("*?[") == std::string::npos || is_there(part)) {
       paths.push_back(part);
       continue;
     }

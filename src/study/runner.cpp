@@ -39,8 +39,7 @@ std::string tail_of(const Path& file, size_t lines) {
 
 void renew(const Path& file, const std::string& text) {
   files().make_folder(file.parent_path());
-  std::error_code error;
-  if (!std::filesystem::exists(file, error) || read_file(file) != text) write_file(file, text);
+  if (!is_there(file) || read_file(file) != text) write_file(file, text);
 }
 
 Path recipe_copy(const Study& study, const Recipe& recipe) {
@@ -234,7 +233,7 @@ class Runner {
       const auto known = store_.state().trials.find(id);
       // A trial whose folder was taken away begins anew, whatever became of it before.
       if (known == store_.state().trials.end() || known->second.chosen.is_null() ||
-          (known->second.final && !std::filesystem::exists(wave.back().folder)))
+          (known->second.final && !is_there(wave.back().folder)))
         store_.append("chosen", chosen_record(cell_at(grid_, t.trial.cell), t));
     }
   }

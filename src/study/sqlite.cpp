@@ -95,9 +95,7 @@ class Writer {
 }  // namespace
 
 void write_sqlite(const Path& file, const std::vector<Csv>& tables) {
-  Path temporary = file;
-  temporary += fmt::format(".{}.tmp", ::getpid());
-  files().remove(temporary);
+  const Path temporary = temporary_beside(file);
   try {
     const Writer writer(temporary);
     // It takes its name when it is whole, so no journal is needed.

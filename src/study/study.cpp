@@ -6,6 +6,7 @@
 #include <set>
 
 #include "arch/cost.h"
+#include "base/files.h"
 #include "base/text.h"
 #include "base/toml.h"
 #include "config/load.h"
@@ -270,7 +271,7 @@ Study load_study(const Path& file, const std::optional<Path>& out) {
   if (study.base.is_relative()) study.base = file.parent_path() / study.base;
   for (std::string& recipe : study.recipes) {
     if (Path(recipe).is_relative()) recipe = file.parent_path() / recipe;
-    if (!std::filesystem::exists(recipe))
+    if (!is_there(recipe))
       fail(Exit::usage, "{}: finetune.config: {}: no such file", where["finetune.config"],
            printable(recipe));
   }

@@ -90,7 +90,7 @@ std::string event_of(const Json& line) {
 
 Metrics::Metrics(const Path& run, uint64_t step, bool tensorboard) {
   const Path path = run / "metrics.jsonl";
-  const std::string text = std::filesystem::exists(path) ? read_file(path, size_t{1} << 34) : "";
+  const std::string text = is_there(path) ? read_file(path, size_t{1} << 34) : "";
   std::string events = file_version();
   size_t kept = 0;
   while (kept < text.size()) {

@@ -18,7 +18,7 @@ std::vector<Path> picture_files(const std::vector<std::string>& paths) {
   const std::set<std::string> endings = {".jpg", ".jpeg", ".png", ".webp"};
   std::vector<Path> files;
   for (const std::string& path : paths) {
-    if (!std::filesystem::exists(path)) fail(Exit::usage, "{}: no such file or folder", path);
+    if (!is_there(path)) fail(Exit::usage, "{}: no such file or folder", path);
     if (!std::filesystem::is_directory(path)) {
       files.emplace_back(path);
       continue;

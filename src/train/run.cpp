@@ -68,7 +68,7 @@ Json run_json(const std::string& id, const LoadedConfig& loaded, const RunIdenti
 // A result that ends the run; anything else (preempted, failed, torn) is gone on from.
 std::optional<Json> final_result(const Path& run) {
   const Path path = run / "result.json";
-  if (!std::filesystem::exists(path)) return std::nullopt;
+  if (!is_there(path)) return std::nullopt;
   try {
     Json result = parse_json(read_file(path), path.string());
     const std::string status = result.at("status").as_string();
@@ -96,7 +96,7 @@ RunDirectory open_run(const Path& path, const LoadedConfig& loaded, RunIdentity 
                    {}};
   run.id = config_hash(loaded.config, identity.train_fingerprint, identity.heldout_fingerprint);
   Json history = Json::array();
-  if (std::filesystem::exists(path / "run.json")) {
+  if (is_there(path / "run.json")) {
     if (resume == "never")
       fail(Exit::usage,
            "{}: there is a run already; --resume auto goes on with it, or give another --out",
@@ -105,7 +105,7 @@ RunDirectory open_run(const Path& path, const LoadedConfig& loaded, RunIdentity 
     compare(path, stored, loaded.config, identity, run.identity);
     if (stored.find("starts")) history = stored.at("starts");
     run.result = final_result(path);
-  } else if (std::filesystem::exists(path / "checkpoints")) {
+  } else if (is_there(path / "checkpoints")) {
     fail(Exit::damaged, "{}: checkpoints without run.json; start again with another --out",
          path.string());
   }

@@ -155,7 +155,7 @@ void restore(Run& run, const FoundCheckpoint& found) {
 void open_ledger(Run& run) {
   if (run.config.data.ledger == "off") return;
   const Path path = run.directory.path / "ledger.jsonl";
-  const std::string text = std::filesystem::exists(path) ? read_file(path, size_t{1} << 36) : "";
+  const std::string text = is_there(path) ? read_file(path, size_t{1} << 36) : "";
   size_t kept = 0;
   for (size_t end; (end = text.find('\n', kept)) != std::string::npos; kept = end + 1) {
     const Json line = parse_json(std::string_view(text).substr(kept, end - kept), path.string());
