@@ -103,6 +103,7 @@ void run_check(const Args& args) {
   catch_stop_signals();
   std::vector<Problem> problems;
   const auto source = open_source(args.all("SPEC"), problems);
+  const size_t all = source->size() + problems.size();  // what is damaged so far is no example
   for (Problem& p : decode_all(*source, args.threads())) problems.push_back(std::move(p));
   const auto counts = count_classes(*source);
   Json list = Json::array();
@@ -121,7 +122,7 @@ void run_check(const Args& args) {
                              {"problems", list}}),
                text);
   if (!problems.empty())
-    fail(Exit::check, "{} of {} examples or files are damaged", problems.size(), source->size());
+    fail(Exit::check, "{} of {} examples or files are damaged", problems.size(), all);
 }
 
 // "A..B", B left out.

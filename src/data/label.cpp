@@ -30,9 +30,15 @@ LabelOrFault label_of_number(int64_t number, const LabelRule& rule) {
 
 LabelOrFault label_of_text(std::string_view text, const LabelRule& rule) {
   text = trimmed(text);
-  if (const auto number = parse_int(text)) return label_of_number(*number, rule);
-  if (const auto named = rule.names.find(std::string(text)); named != rule.names.end())
-    return named->second;
+  const auto number = parse_int(text);
+  const auto named = rule.names.find(std::string(text));
+  const bool is_named = named != rule.names.end();
+  if (number && is_named && *number != named->second)
+    return fmt::format(
+        "the label {} is a number and also the name of class {}; give that class another name",
+        *number, named->second);
+  if (is_named) return named->second;
+  if (number) return label_of_number(*number, rule);
   if (text.find_first_of(" \t\r\n") != std::string_view::npos)
     return std::string("several labels in one example are not read");
   return fmt::format("the label \"{}\" is neither a number nor a class of a list",

@@ -29,6 +29,7 @@ struct MdsShard {
   std::string name;    // within the folder
   uint64_t bytes = 0;  // of that file
   std::string packed;  // the name of the same, compressed; empty: there is none
+  std::string compression;
   uint64_t packed_bytes = 0;
   uint64_t samples = 0;
   std::vector<MdsColumn> columns;                           // in the order of their values

@@ -5,6 +5,7 @@
 
 #include <array>
 
+#include "base/files.h"
 #include "base/hash.h"
 #include "base/text.h"
 #include "data/decode.h"
@@ -22,14 +23,14 @@ struct IdxFile {
   uint64_t header = 0, item = 0;  // bytes
 };
 
-// The file of `stem`, its header read and its sizes those of the file.
+// The file of `stem`, its header read.
 IdxFile open_file(const Path& folder, const std::string& stem, size_t dimensions) {
   const std::string kind = fmt::format("idx{}-ubyte", dimensions);
   IdxFile f;
   for (const char* ending : {"", ".gz"})
     for (const char* joint : {"-", "."}) {
       const Path path = folder / (stem + joint + kind + ending);
-      if (f.path.empty() && std::filesystem::exists(path)) f.path = path;
+      if (f.path.empty() && is_there(path)) f.path = path;
     }
   if (f.path.empty())
     fail(Exit::usage, "{}: no {}-{} in it, plain or .gz", printable(folder.string()), stem, kind);
@@ -53,13 +54,17 @@ IdxFile open_file(const Path& folder, const std::string& stem, size_t dimensions
   const auto fault = dimensions == 3 ? size_fault(f.sizes[2], f.sizes[1], {}) : "";
   if (!fault.empty()) fail(Exit::usage, "{}: {}", shown, fault);
   f.item = uint64_t{f.sizes[1]} * f.sizes[2];
+  return f;
+}
+
+// Its bytes, as many as its header declares.
+void open_content(IdxFile& f) {
   const uint64_t declared = f.header + f.sizes[0] * f.item;
   f.content = unpacked(f.path, declared);
   f.identity = RangeFile(f.content).identity();
   if (f.identity.size != declared)
-    fail(Exit::usage, "{}: {} bytes, its header declares {} ({} x {} bytes)", shown,
-         f.identity.size, declared, f.sizes[0], f.item);
-  return f;
+    fail(Exit::usage, "{}: {} bytes, its header declares {} ({} x {} bytes)",
+         printable(f.path.string()), f.identity.size, declared, f.sizes[0], f.item);
 }
 
 class IdxSource : public Source {
@@ -136,6 +141,8 @@ std::shared_ptr<Source> open_idx(Spec& spec, const Report& report) {
   if (pictures.sizes[0] != labels.sizes[0])
     fail(Exit::usage, "{}: {} pictures, but {} labels in {}", printable(pictures.path.string()),
          pictures.sizes[0], labels.sizes[0], labels.path.filename().string());
+  open_content(pictures);
+  open_content(labels);
   return std::make_shared<IdxSource>(stem, std::move(pictures), std::move(labels),
                                      class_names(list, folder / "classes.txt"), report);
 }

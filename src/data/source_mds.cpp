@@ -1,7 +1,7 @@
 // mds: a folder of MosaicML's Streaming (mds.h). ?image=, ?label= and ?key= name its columns; by
 // default the picture is the one that can only be a picture, the label is "label", "y" or "cls",
-// and the key is "key" or SHARD/NUMBER. Compressed shards are unpacked once (unpack.h).
-// ?verify=1 reads every shard and compares its checksum.
+// and the key is "key" or SHARD/NUMBER (?key= takes that in any case). Compressed shards are
+// unpacked once (unpack.h). ?verify=1 reads every shard and compares its checksum.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -19,7 +19,8 @@
 namespace nfscale {
 namespace {
 
-constexpr uint32_t kMostText = 1 << 16;  // bytes of a label or key
+constexpr uint32_t kMostText = 1 << 16;          // bytes of a label or key
+constexpr size_t kMostIndex = size_t{64} << 20;  // some 100,000 shards; parsed, 60 times as much
 
 using ColumnNumber = std::optional<size_t>;
 
@@ -49,15 +50,18 @@ class RoleFinder {
     for (const char* name : {"label", "y", "cls"})
       if (!label) label = named(name, is_label);
     roles.label = need("label", label);
-    roles.key = asked("key", is_label);
-    if (!roles.key && !spec_.given("key")) roles.key = named("key", is_label);
+    if (!spec_.given("key"))
+      roles.key = named("key", is_label);
+    else if (spec_.text("key") != "")
+      roles.key = asked("key", is_label);
     return roles;
   }
 
  private:
   using Kind = bool (*)(const MdsColumn&);
   static bool is_encoded(const MdsColumn& c) {
-    return c.encoding == "jpeg" || c.encoding == "png" || c.encoding == "pil";
+    const std::string format = c.encoding.substr(0, c.encoding.find(':'));  // "jpeg:90"
+    return format == "jpeg" || format == "png" || format == "pil";
   }
   static bool is_bytes(const MdsColumn& c) { return c.encoding == "bytes"; }
   static bool is_picture(const MdsColumn& c) { return is_encoded(c) || is_bytes(c); }
@@ -114,7 +118,8 @@ class Indexer {
 
  private:
   void add(const MdsReader& reader, uint64_t i) {
-    const std::string number = fmt::format("{}/{}", Path(format_.name).stem().string(), i);
+    const std::string number =
+        fmt::format("{}/{}", Path(format_.name).replace_extension().string(), i);
     const auto sample = reader.sample(i);
     if (const auto* why = std::get_if<std::string>(&sample))
       return shard_.problem(reader.offset(i), number, *why);
@@ -122,12 +127,16 @@ class Indexer {
 
     if (roles_.key && values[*roles_.key].length > kMostText)
       return shard_.problem(reader.offset(i), number, "a key of more than 64 KB");
-    const std::string key = roles_.key ? text_of(*roles_.key, values) : number;
+    const auto given = roles_.key ? text_of(*roles_.key, values) : number;
+    if (!given) return shard_.problem(reader.offset(i), number, "the key is beyond 63 bits");
+    const std::string& key = *given;
     if (roles_.key && !keys_.try_emplace(key, reader.offset(i)).second)
       return shard_.problem(
           reader.offset(i), key,
-          fmt::format("the key comes again, first at byte {}; ?key=NAME names another column",
-                      keys_.at(key)));
+          fmt::format(
+              "the key comes again, first at byte {}; ?key=NAME names another column, ?key= "
+              "takes the name of the shard and a number",
+              keys_.at(key)));
     const auto& label_value = values[roles_.label];
     const LabelOrFault label = label_of(label_value);
     if (const auto* why = std::get_if<std::string>(&label))
@@ -147,14 +156,16 @@ class Indexer {
     const std::string& encoding = format_.columns[roles_.label].encoding;
     if (is_text(encoding)) return label_of_text(bytes, rule_);
     if (const auto number = mds_integer(encoding, bytes)) return label_of_number(*number, rule_);
-    return std::string("the label is beyond 64 bits");
+    return std::string("the label is beyond 63 bits");
   }
 
-  std::string text_of(size_t column, const std::vector<MdsReader::Value>& values) {
+  std::optional<std::string> text_of(size_t column, const std::vector<MdsReader::Value>& values) {
     const auto& value = values[column];
+    const std::string& encoding = format_.columns[column].encoding;
     const std::string_view bytes = file_.at(value.offset, value.length);
-    const auto number = mds_integer(format_.columns[column].encoding, bytes);
-    return number ? std::to_string(*number) : std::string(bytes);
+    if (is_text(encoding)) return std::string(bytes);
+    const auto number = mds_integer(encoding, bytes);
+    return number ? std::optional(std::to_string(*number)) : std::nullopt;
   }
 
   Shard& shard_;
@@ -176,7 +187,8 @@ void verify(Shard& shard, const MdsShard& format) {
     if (found && *found != expected)
       shard.problem(
           0, "",
-          fmt::format("its {} is {}, index.json says {}", algorithm, *found, printable(expected)));
+          fmt::format("its {} is {}, index.json says {}{}", algorithm, *found, printable(expected),
+                      shard.file == shard.path ? "" : " (unpacked: " + shard.file + ")"));
     if (found) return;
     unknown.push_back(printable(algorithm));
   }
@@ -189,9 +201,15 @@ void verify(Shard& shard, const MdsShard& format) {
 void locate(Shard& shard, const MdsShard& format, const Path& folder) {
   const Path raw = folder / format.name;
   shard.path = shard.file = raw.string();
-  if (format.packed.empty() || std::filesystem::exists(raw)) return;
+  if (format.packed.empty() || is_there(raw)) return;
   const Path packed = folder / format.packed;
   shard.path = shard.file = packed.string();
+  const std::string how = format.compression.substr(0, format.compression.find(':'));
+  if (how != "zstd" && how != "gz")
+    fail(Exit::usage,
+         "{}: compression {} is not read, only zstd and gz; unpack the shards beside index.json",
+         printable(shard.path), printable(format.compression));
+  cache_folder();  // where there is none, that is no fault of the shard
   if (const uint64_t size = RangeFile(packed).identity().size; size != format.packed_bytes)
     return shard.problem(0, "",
                          fmt::format("{} bytes, index.json says {}", size, format.packed_bytes));
@@ -207,8 +225,7 @@ void locate(Shard& shard, const MdsShard& format, const Path& folder) {
 
 std::shared_ptr<Source> open_mds(Spec& spec, const Report& report) {
   const Path folder = spec.path, index = folder / "index.json";
-  const auto formats =
-      parse_mds_index(read_file(index, size_t{1} << 30), printable(index.string()));
+  const auto formats = parse_mds_index(read_file(index, kMostIndex), printable(index.string()));
   if (formats.empty()) fail(Exit::usage, "{}: no shard in it", printable(index.string()));
   const Roles roles = RoleFinder(spec, formats.front().columns).find();
   const bool verified = spec.integer("verify", 0, 0, 1) == 1;

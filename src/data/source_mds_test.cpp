@@ -1,9 +1,13 @@
 #include <gtest/gtest.h>
 
+#include <cstring>
+#include <fstream>
+
 #include "data/decode.h"
 #include "data/mds.h"
 #include "data/source.h"
 #include "data/testing.h"
+#include "data/unpack.h"
 
 namespace nfscale {
 namespace {
@@ -84,6 +88,110 @@ TEST(MdsSource, TheSamePicturesAsATarGiveTheSameBytes) {
   EXPECT_EQ(packed->fingerprint(), plain->fingerprint());
 }
 
+// A shard whose header is rewritten; the offsets move with it.
+std::string with_header(std::string shard, const std::string& part, const std::string& other) {
+  const size_t at = shard.find(part);
+  EXPECT_NE(at, std::string::npos);
+  shard.replace(at, part.size(), other);
+  const auto samples = static_cast<unsigned char>(shard[0]);
+  for (size_t i = 0; i <= samples; ++i) {
+    uint32_t offset = 0;
+    std::memcpy(&offset, shard.data() + 4 + 4 * i, 4);
+    offset += static_cast<uint32_t>(other.size() - part.size());
+    std::memcpy(shard.data() + 4 + 4 * i, &offset, 4);
+  }
+  return shard;
+}
+
+void replace_all(std::string& text, const std::string& part, const std::string& other) {
+  for (size_t at = 0; (at = text.find(part, at)) != std::string::npos; at += other.size())
+    text.replace(at, part.size(), other);
+}
+
+TEST(MdsSource, APictureMayNameItsQuality) {
+  const TestFolder folder;
+  const auto good = open_source({spec("jpeg")});
+  std::string index = read_file(test_data("mds/jpeg/index.json"));
+  replace_all(index, "\"jpeg\"", "\"jpeg:90\"");
+  replace_all(index, "4161", "4164");
+  folder.write("index.json", index);
+  folder.write("shard.00000.mds", with_header(read_file(test_data("mds/jpeg/shard.00000.mds")),
+                                              "\"jpeg\"", "\"jpeg:90\""));
+  const auto source = open_source({"mds:" + folder.path.string()});
+  ASSERT_EQ(source->size(), good->size());
+  EXPECT_EQ(source->read(3).bytes, good->read(3).bytes);
+}
+
+// As Streaming's merge_index writes it: shards of several writers, each in a folder of its own.
+TEST(MdsSource, ShardsOfSeveralFoldersHaveKeysOfTheirOwn) {
+  const TestFolder folder;
+  std::string index = read_file(test_data("corrupt/mds/good/index.json"));
+  replace_all(index, "shard.00000.mds", "0/shard.00000.mds");
+  replace_all(index, "shard.00001.mds", "1/shard.00000.mds");
+  folder.write("index.json", index);
+  for (const char* i : {"0", "1"}) {
+    fs::create_directory(folder.path / i);
+    fs::copy(test_data(fmt::format("corrupt/mds/good/shard.0000{}.mds", i)),
+             folder.path / i / "shard.00000.mds");
+  }
+  const auto source = open_source({"mds:" + folder.path.string() + "?key="});
+  ASSERT_EQ(source->size(), 6u);
+  EXPECT_EQ(source->key(0), "0/shard.00000/0");
+  EXPECT_EQ(source->key(4), "1/shard.00000/0");
+}
+
+TEST(MdsSource, AKeyBeyondItsBitsIsToldAndNoKeyMayBeAskedFor) {
+  std::vector<Problem> problems;
+  EXPECT_EQ(open_source({spec("jpeg", "?key=")})->key(5), "shard.00000/5");
+  const auto source = open_source({spec("jpeg", "?key=id")}, problems);
+  ASSERT_EQ(problems.size(), 4u);  // 2^63 and more
+  EXPECT_EQ(problems[0].key, "shard.00000/2");
+  EXPECT_NE(problems[0].problem.find("the key is beyond"), std::string::npos);
+  EXPECT_EQ(source->key(1), "9223372036854775807");
+}
+
+TEST(MdsSource, AnyCompressionWillDoWhereTheShardsLieUnpacked) {
+  const UnpackHere cache;
+  const TestFolder folder;
+  const Path packed = test_data("corrupt/mds/good-zstd");
+  std::string index = read_file(packed / "index.json");
+  replace_all(index, "\"zstd:3\"", "\"br:11\"");
+  folder.write("index.json", index);
+  const std::string to = "mds:" + folder.path.string();
+  for (const auto& shard : parse_mds_index(index, "index")) {
+    fs::copy(packed / shard.packed, folder.path / shard.packed);
+    EXPECT_NE(error_of([&] { open_source({to}); }).find("br:11 is not read, only zstd and gz"),
+              std::string::npos);
+    fs::copy(unpacked(packed / shard.packed, shard.bytes), folder.path / shard.name);
+  }
+  EXPECT_EQ(open_source({to})->fingerprint(),
+            open_source({"mds:" + packed.string()})->fingerprint());
+}
+
+TEST(MdsSource, NoPlaceToUnpackIsNoDamage) {
+  ::setenv("XDG_CACHE_HOME", "", 1);
+  ::unsetenv("HOME");
+  std::vector<Problem> problems;
+  EXPECT_NE(error_of([&] {
+              open_source({"mds:" + test_data("corrupt/mds/good-zstd")}, problems);
+            }).find("set XDG_CACHE_HOME"),
+            std::string::npos);
+}
+
+TEST(MdsSource, ADamagedCopyIsNamed) {
+  const UnpackHere cache;
+  const std::string packed = "mds:" + test_data("corrupt/mds/good-zstd");
+  open_source({packed});
+  Path copy;
+  for (const auto& entry : fs::recursive_directory_iterator(cache.path))
+    if (entry.is_regular_file()) copy = entry.path();
+  std::string bytes = read_file(copy);
+  bytes.back() = static_cast<char>(bytes.back() ^ 1);
+  std::ofstream(copy) << bytes;
+  EXPECT_NE(error_of([&] { open_source({packed + "?verify=1"}); }).find(copy.string()),
+            std::string::npos);
+}
+
 TEST(MdsSource, AnUnpackedShardIsPreferred) {
   const TestFolder folder, nowhere;
   const std::string to = (folder.path / "x").string();
@@ -124,6 +232,10 @@ TEST_F(MdsDamage, AnIndexThatLiesIsRefused) {
       {"\"shard.00000.mds\"", "\"/etc/passwd\"", "within the folder"},
       {"\"shard.00000.mds\"", "\"\"", "within the folder"},
       {"\"shard.00001.mds\"", "\"shard.00000.mds\"", "shards[1]: shard.00000.mds comes twice"},
+      {"\"shard.00001.mds\"", "\"./shard.00000.mds\"", "shards[1]: shard.00000.mds comes twice"},
+      {"\"version\": 2, \"zip", "\"a\\u001b[31m\\n\": 1, \"a\\u001b[31m\\n\": 2, \"zip",
+       "a\\x1b[31m"},
+      {"\"shard.00001.mds\"", "\"" + std::string(300, 's') + "\"", "name too long"},
       {"\"shard.00001.mds\"", "\"shard.00007.mds\"", "shard.00007.mds: cannot be read"},
       {"\"version\": 2, \"zip", "\"version\": 1, \"zip", "only mds of version 2"},
       {"\"format\": \"mds\"", "\"format\": \"json\"", "only mds of version 2"},
@@ -145,23 +257,20 @@ TEST_F(MdsDamage, AnIndexThatLiesIsRefused) {
   }
 }
 
-TEST_F(MdsDamage, UnknownChecksumsAndCompressionsAreNamed) {
-  folder_.write("x/index.json", [&] {
-    std::string index = text("index.json");
-    for (size_t at; (at = index.find("xxh64")) != std::string::npos;) index.replace(at, 5, "shake");
-    for (size_t at; (at = index.find("sha1")) != std::string::npos;) index.replace(at, 4, "crc9");
-    return index;
-  }());
+TEST_F(MdsDamage, UnknownChecksumsAreNamed) {
+  std::string index = text("index.json");
+  replace_all(index, "xxh64", "shake");
+  replace_all(index, "sha1", "crc9");
+  folder_.write("x/index.json", index);
   EXPECT_EQ(message(), "");
   EXPECT_NE(message("?verify=1").find("no known checksum of it, only crc9, shake"),
             std::string::npos)
       << message("?verify=1");
-  std::string index = read_file(test_data("corrupt/mds/good-zstd/index.json"));
-  index.replace(index.find("\"zstd:3\""), 8, "\"br:11\"");
-  folder_.write("x/index.json", index);
-  EXPECT_NE(message().find("compression br:11 is not read; expected zstd, gz or none"),
-            std::string::npos)
-      << message();
+}
+
+TEST_F(MdsDamage, AnIndexBeyondAllMeasureIsRefused) {
+  folder_.write("x/index.json", std::string(size_t{65} << 20, ' '));
+  EXPECT_NE(message().find("longer than"), std::string::npos);
 }
 
 // A shard cut at every length, and every byte of its head and sizes changed: refused, or read

@@ -303,6 +303,15 @@ TEST(Source, BracesAndListsExpandInOrder) {
   EXPECT_EQ(expand_paths("@" + list), (Names{"b.tar", "a.tar"}));
 }
 
+TEST(Source, APathThatCannotBeLookedAtIsRefusedByName) {
+  const std::string path = "/tmp/" + std::string(300, 'x');
+  for (const std::string scheme : {"wds", "folder", "mds", "idx", "cifar"})
+    for (const std::string& whole : {path, path + "/[a]"})
+      EXPECT_NE(error_of([&] { open_source({scheme + ":" + whole}); }).find("xxx"),
+                std::string::npos)
+          << scheme;
+}
+
 TEST(Source, UnknownSchemesAndKeysNameTheNearest) {
   EXPECT_NE(error_of([] { open_source({"tfds:data"}); }).find("tfds is not a scheme"),
             std::string::npos);

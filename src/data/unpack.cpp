@@ -5,14 +5,17 @@
 #include <zstd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "base/files.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/process.h"
 #include "base/text.h"
 #include "data/file_range.h"
 
@@ -57,7 +60,11 @@ void gunzip(Packed& packed, const Take& take) {
       z.next_in = reinterpret_cast<Bytef*>(in.data());
       z.avail_in = static_cast<uInt>(in.size());
     }
-    if (member_ended) ::inflateReset(&z);
+    if (member_ended) {
+      while (z.avail_in > 0 && *z.next_in == 0) ++z.next_in, --z.avail_in;  // padding of tapes
+      if (z.avail_in == 0) continue;
+      ::inflateReset(&z);
+    }
     z.next_out = reinterpret_cast<Bytef*>(out.data());
     z.avail_out = static_cast<uInt>(out.size());
     const int result = ::inflate(&z, Z_NO_FLUSH);
@@ -101,6 +108,60 @@ void unpack(const Path& path, const Take& take) {
     if (!take(packed.next())) return;
 }
 
+// Times are coarse: the end of the file, where checksums stand, tells a rewritten one apart.
+std::string name_of_copy(const Path& file, RangeFile& original) {
+  const auto [size, modified_ns] = original.identity();
+  const std::string head(original.at(0, kEnd));
+  const std::string tail(original.at(size - std::min<uint64_t>(size, kEnd), kEnd));
+  return hash128(fmt::format("{}\n{}\n{}\n{}{}", std::filesystem::absolute(file).string(), size,
+                             modified_ns, head, tail));
+}
+
+std::optional<uint64_t> size_of(const Path& kept) {
+  std::error_code error;
+  const uint64_t size = std::filesystem::file_size(kept, error);
+  if (!error) return size;
+  if (error == std::errc::no_such_file_or_directory) return std::nullopt;
+  fail_io(kept, "looking at it", error.value());
+}
+
+// What processes left that were killed; one that is at work writes all the time.
+void remove_leftovers(const Path& folder) {
+  const auto old = std::filesystem::file_time_type::clock::now() - std::chrono::hours(24);
+  std::error_code error;
+  std::vector<Path> leftovers;
+  for (std::filesystem::directory_iterator i(folder, error), end; !error && i != end;
+       i.increment(error)) {
+    std::error_code gone;
+    const auto written = i->last_write_time(gone);
+    if (!gone && i->path().extension() == ".tmp" && written < old) leftovers.push_back(i->path());
+  }
+  for (const Path& path : leftovers) files().remove(path);
+}
+
+void write_copy(const Path& file, int64_t modified_ns, uint64_t size, const Path& kept) {
+  const std::string shown = printable(file.string());
+  FileWriter writer(kept);
+  uint64_t written = 0;
+  unpack(file, [&](std::string_view piece) {
+    if (stop_requested()) fail(Exit::preempted, "stopped while {} was unpacked", shown);
+    written += piece.size();
+    if (written > size)
+      fail(Exit::usage, "{}: holds more than the {} bytes that are declared", shown, size);
+    writer.write(piece);
+    live(fmt::format(
+        "unpacking {} into {} {:.0f}%", printable(file.filename().string()),
+        kept.parent_path().string(),
+        100 * static_cast<double>(written) / static_cast<double>(std::max<uint64_t>(size, 1))));
+    return true;
+  });
+  end_live();
+  if (written < size)
+    fail(Exit::usage, "{}: holds {} bytes, {} are declared", shown, written, size);
+  writer.set_modified(modified_ns);
+  writer.commit();
+}
+
 }  // namespace
 
 Path cache_folder() {
@@ -111,40 +172,22 @@ Path cache_folder() {
   fail(Exit::usage, "no place for unpacked files: set XDG_CACHE_HOME to a folder");
 }
 
-Path unpacked(const Path& file, uint64_t most) {
-  RangeFile range(file);
-  const std::string head(range.at(0, kEnd));
+Path unpacked(const Path& file, uint64_t size) {
+  RangeFile original(file);
+  const std::string head(original.at(0, kEnd));
   if (!head.starts_with(kGzip) && !head.starts_with(kZstd)) return file;
-
-  // Times are coarse: the end of the file, where checksums stand, tells a rewritten one apart.
-  const auto [size, modified_ns] = range.identity();
-  const std::string tail(range.at(size - std::min<uint64_t>(size, kEnd), kEnd));
-  const std::string path = std::filesystem::absolute(file).string();
-  const std::string id =
-      hash128(fmt::format("{}\n{}\n{}\n{}{}", path, size, modified_ns, head, tail));
   const Path folder = cache_folder() / "unpacked";
-  Path kept = folder / id;
-  if (std::filesystem::exists(kept)) return kept;
-
-  std::optional<FileWriter> writer;
+  Path kept = folder / name_of_copy(file, original);
   try {
+    if (size_of(kept) == size) return kept;
     files().make_folder(folder);
-    writer.emplace(kept);
+    remove_leftovers(folder);
+    write_copy(file, original.identity().modified_ns, size, kept);
   } catch (const Error& e) {
-    fail(e.code, "{} (XDG_CACHE_HOME names another folder for unpacked files)", e.what());
+    if (e.code != Exit::system) throw;
+    fail(Exit::system, "unpacking {}: {} (XDG_CACHE_HOME names another folder for unpacked files)",
+         printable(file.string()), e.what());
   }
-  uint64_t written = 0;
-  unpack(file, [&](std::string_view piece) {
-    written += piece.size();
-    if (written > most)
-      fail(Exit::usage, "{}: holds more than the {} bytes that are declared",
-           printable(file.string()), most);
-    writer->write(piece);
-    live(fmt::format("unpacking {} into {}", printable(file.filename().string()), folder.string()));
-    return true;
-  });
-  writer->commit();
-  end_live();
   return kept;
 }
 

@@ -13,10 +13,12 @@ namespace nfscale {
 Path cache_folder();
 
 // The file itself where its first bytes are of no known compression; else a file in the cache
-// folder with its content, made at the first use and known by path, size, time and ends of the
-// original. Exit::usage naming the file where it is damaged or holds more than `most` bytes,
-// Exit::system where the cache cannot be written.
-Path unpacked(const Path& file, uint64_t most);
+// folder with its content of `size` bytes, made at the first use and known by path, size, time and
+// ends of the original. It has the time of the original, so that processes that unpack the same
+// file at once and replace each other's copy change nothing. Exit::usage naming the file where it
+// is damaged or holds another number of bytes, Exit::system where the cache cannot be written,
+// Exit::preempted where the process is asked to stop.
+Path unpacked(const Path& file, uint64_t size);
 
 // The first `count` bytes of the content, fewer where it is shorter.
 std::string unpacked_prefix(const Path& file, size_t count);

@@ -38,6 +38,7 @@ write("pil-gz", {"i": "int", "x": "pil", "y": "uint16"},
 write("png-zstd", {"cls": "str", "picture": "png", "thumbnail": "bytes"},
       [{"cls": ["cat", "dog", "2"][i % 3], "picture": picture(i, "RGB"), "thumbnail": b"x"} for i in range(COUNT)],
       compression="zstd", hashes=["xxh3_128"], size_limit=500)
-write("jpeg", {"image": "jpeg", "key": "int32", "label": "int8"},
-      [{"image": Image.new("RGB", (8, 8), (10 * i, 100, 200)), "key": -i, "label": i} for i in range(COUNT)])
+write("jpeg", {"id": "uint64", "image": "jpeg", "key": "int32", "label": "int8"},
+      [{"id": 2**63 + i - 2, "image": Image.new("RGB", (8, 8), (10 * i, 100, 200)), "key": -i, "label": i}
+       for i in range(COUNT)])
 (HERE / "png-zstd/classes.txt").write_text("dog\ncat\nfox\n")
