@@ -91,6 +91,8 @@ Holder me(int64_t term, double seconds) {
   return h;
 }
 
+constexpr int64_t kMostTerms = int64_t{1} << 53;
+
 // A file that cannot be read as a whole holder tells nothing but its age: it may be half written.
 Holder parse_holder(const std::string& text) {
   Holder h;
@@ -102,10 +104,11 @@ Holder parse_holder(const std::string& text) {
     h.process = json.at("process").as_int();
     h.process_start = json.at("process_start").as_int();
     h.term = json.at("term").as_int();
+    if (h.term < 0 || h.term > kMostTerms) fail(Exit::usage, "no term");
     h.seconds = json.at("seconds").as_double();
     h.host = printable(json.at("host").as_string());
   } catch (const Error&) {
-    h.host.clear();
+    h = Holder();
   }
   return h;
 }
@@ -174,7 +177,8 @@ std::vector<Claim> claims_of(const Path& path) {
   for (const auto& entry : std::filesystem::directory_iterator(path.parent_path(), error)) {
     const std::string name = entry.path().filename().string();
     if (!name.starts_with(start)) continue;
-    if (const auto term = parse_int(name.substr(start.size())); term && *term > 0)
+    if (const auto term = parse_int(name.substr(start.size()));
+        term && *term > 0 && *term <= kMostTerms)
       claims.push_back({entry.path(), *term});
   }
   std::sort(claims.begin(), claims.end(),
@@ -353,8 +357,8 @@ std::optional<std::string> lease_holder(const Path& path) {
     if (life == Life::unknown && file_clock(path) - seen->changed > seen->holder.seconds)
       return std::nullopt;
     return seen->holder.text();
-  } catch (const Error&) {
-    return std::nullopt;
+  } catch (const Error& e) {
+    return e.what();
   }
 }
 

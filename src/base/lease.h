@@ -54,7 +54,8 @@ class Lease {
 };
 
 // "host H, process P, since TIME" of a holder that is at work or may be: of this machine, one whose
-// process lives; of another one, one that renewed its lease in time.
+// process lives; of another one, one that renewed its lease in time. Why not, where it cannot be
+// told: a full disk frees nobody.
 std::optional<std::string> lease_holder(const Path& path);
 
 }  // namespace nfscale

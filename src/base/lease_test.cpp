@@ -89,6 +89,16 @@ TEST(Lease, AHolderOfThisMachineThatIsGoneFreesItAtOnce) {
   second.check();
 }
 
+TEST(Lease, ATermBeyondAllMeasureIsOfNoHolder) {
+  for (const int64_t term : {INT64_MAX, int64_t{-1}}) {
+    Place place;
+    hold_elsewhere(place.path, 0, term);
+    write_file(place.path.string() + "." + std::to_string(term), "");
+    const Lease lease(place.path, "the study X", kSeconds);
+    EXPECT_EQ(term_of(place.path), 1);
+  }
+}
+
 TEST(Lease, AHolderElsewhereIsBelievedAsLongAsItRenews) {
   Place place;
   hold_elsewhere(place.path, 0);

@@ -12,8 +12,8 @@
 
 namespace nfscale {
 
-// SIGTERM, SIGUSR1, SIGHUP and the first SIGINT set a flag; a second SIGINT ends the process at
-// once. SIGPIPE is ignored.
+// SIGTERM, SIGUSR1, SIGHUP (not under nohup) and the first SIGINT set a flag; a second SIGINT ends
+// the process at once. SIGPIPE is ignored.
 void catch_stop_signals();
 bool stop_requested();
 

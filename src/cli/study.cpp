@@ -136,7 +136,7 @@ void run_status(const Args& args) {
     fail(Exit::usage, "--watch and --json exclude each other");
   const Study study = load(args);
   if (args.has("--repair"))
-    for (const std::string& file : repair_store(study.out / "store"))
+    for (const std::string& file : repair_store(study.out))
       say("store/{} is damaged and was moved aside; the run directories tell the rest", file);
   const Grid grid = open_grid(study, false);
   if (args.has("--watch")) return watch(study, grid);
@@ -268,6 +268,10 @@ void run_run(const Args& args) {
   print_result(args, document,
                status_block(study, grid, view, predictions) + verdicts_text(results) +
                    (study.out / "report.html").string() + "\n");
+  if (!view.trials.empty() && std::none_of(view.trials.begin(), view.trials.end(),
+                                           [](const TrialView& t) { return t.result; }))
+    fail(Exit::check, "study {}: none of its {} trials came to an end; {} tells why", study.name,
+         view.trials.size(), (study.out / "logs").string());
 }
 
 std::vector<Option> options_of() {

@@ -62,11 +62,13 @@ class CommandExecutor : public SchedulerExecutor {
     std::vector<std::string> words;
     for (const std::string& word : job.argv) words.push_back(shell_word(word));
     const std::string ended = shell_word(ended_file(job).string());
+    const std::string log = shell_word(std::filesystem::absolute(job.log).string());
+    // A log that cannot be written must not look like an end of the program itself.
     return fmt::format(
-        "cd {} || exit 1; begin=$(date +%s); {} >> {} 2>&1; code=$?; "
+        "begin=$(date +%s); cd {} && (: >> {}) && {{ {} >> {} 2>&1; code=$?; }} || code={}; "
         "echo $code $(($(date +%s) - begin)) > {}.tmp && mv {}.tmp {}; exit $code",
-        shell_word(std::filesystem::current_path().string()), join(words, " "),
-        shell_word(std::filesystem::absolute(job.log).string()), ended, ended, ended);
+        shell_word(std::filesystem::current_path().string()), log, join(words, " "), log,
+        static_cast<int>(Exit::system), ended, ended, ended);
   }
 
   CommandResult run(const std::string& text, const Job& job) const {
@@ -100,6 +102,11 @@ class CommandExecutor : public SchedulerExecutor {
       fail(Exit::system, "executor.command.submit: {}",
            lines.empty() && result.code == 0 && !result.timed_out ? "it printed no handle"
                                                                   : words_of(result));
+    if (printable(lines.back()) != lines.back())
+      fail(Exit::system,
+           "executor.command.submit: it printed the handle \"{}\"; expected printable UTF-8 "
+           "without a backslash",
+           printable(lines.back()));
     return lines.back();
   }
 
@@ -108,7 +115,9 @@ class CommandExecutor : public SchedulerExecutor {
     const CommandResult result = run(command_.status, job);
     outage_.note(result);
     stalled = result.timed_out;
-    if (result.timed_out || result.code != 0) return std::nullopt;
+    if (result.timed_out) return std::nullopt;
+    // Some schedulers forget a job when it ends, and what asks for it fails.
+    if (result.code != 0) return exited_in(ended_file(job));
     const std::string word = printable(split(result.out, '\n')[0]);
     const auto found = words().find(word);
     if (found != words().end() && !found->second) return std::nullopt;
@@ -118,7 +127,7 @@ class CommandExecutor : public SchedulerExecutor {
           "executor.command.status printed \"{}\"; submitted, running, done, diverged, preempted, "
           "failed and lost are known",
           word);
-    return std::nullopt;
+    return exited_in(ended_file(job));
   }
 
   CommandSettings command_;

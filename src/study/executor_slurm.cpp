@@ -23,8 +23,13 @@ std::string name_of(const Job& job) {
 // The end of every script. `wait` ends with a signal too, so it is called until none came
 // meanwhile. A slice of time that is over asks for the same element once more, by its own id: that
 // of the array stands for all of them (Lightning-AI/pytorch-lightning#15022). Slurm ends the script
-// of a job that it requeues. Where somebody ended the job, or it is not requeued, the code is left
-// for the controller.
+// of a job that it requeues, which takes away what it left when it begins again. Where somebody
+// ended the job, or it is not requeued, the code is there for the controller.
+constexpr const char* kScriptBegin = R"(exec >> "$log" 2>&1
+rm -f "$ended"
+leave() { echo $1 $SECONDS > "$ended.tmp" && mv "$ended.tmp" "$ended"; }
+trap 'leave $?' EXIT
+)";
 constexpr const char* kScriptEnd = R"(
 set +eu
 signals=0 slice= code=127
@@ -40,12 +45,12 @@ while [ $seen != $signals ]; do
   [ $last = 127 ] || code=$last
 done
 trap '' USR1
+leave $code
 if [ $code = 75 ] && [ -n "$slice" ]; then
   job=$SLURM_JOB_ID
   [ -z "$SLURM_ARRAY_JOB_ID" ] || job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
   if scontrol requeue "$job"; then sleep 60; fi
 fi
-echo $code $SECONDS > "$ended.tmp" && mv "$ended.tmp" "$ended"
 exit $code
 )";
 
@@ -108,7 +113,7 @@ class SlurmExecutor : public SchedulerExecutor {
                                  "QOS", "SORT", "STATES", "USERS"})
       argv.insert(argv.end(), {"-u", std::string("SQUEUE_") + variable});
     argv.insert(argv.end(),
-                {"squeue", "--noheader", "--array", "--format=%j|%K|%i",
+                {"squeue", "--noheader", "--array", "--format=%j|%K|%i|%r",
                  "--name=" + join(std::vector<std::string>(names.begin(), names.end()), ",")});
     const CommandResult result = run_command(argv, settings().patience);
     outage_.note(result);
@@ -116,15 +121,35 @@ class SlurmExecutor : public SchedulerExecutor {
     std::map<std::string, std::string> queue;
     for (const std::string& line : split(result.out, '\n')) {
       const std::vector<std::string> fields = split(line, '|');
-      if (fields.size() != 3) continue;
+      if (fields.size() < 3) continue;
       const auto index = parse_int(fields[1]);
       queue[fmt::format("{}/{}", fields[0], index.value_or(0))] = fields[2];
+      if (fields.size() > 3) warn_of_held(fields[2], fields[3]);
     }
     return queue;
   }
 
+  // Such a job waits until somebody releases it.
+  void warn_of_held(const std::string& id, const std::string& reason) {
+    if (reason.find("Held") == std::string::npos && reason.find("held") == std::string::npos)
+      return;
+    if (held_.insert(id).second)
+      warn("job {} is held in the queue ({}); `scontrol release {}` lets it run", printable(id),
+           printable(reason), printable(id));
+  }
+
+  // In names of files sbatch replaces what begins with one.
+  static std::string doubled_percent(const std::string& path) {
+    std::string text;
+    for (const char c : path) text += c == '%' ? "%%" : std::string(1, c);
+    return text;
+  }
+
   std::string script(std::span<const Job> jobs) const {
-    std::string text = "#!/bin/bash\ncase ${SLURM_ARRAY_TASK_ID:-0} in\n";
+    std::string text = "#!/bin/bash\n";
+    // Those of a controller that is itself an element of an array.
+    if (!slurm_.array) text += "unset SLURM_ARRAY_TASK_ID SLURM_ARRAY_JOB_ID\n";
+    text += "case ${SLURM_ARRAY_TASK_ID:-0} in\n";
     size_t index = 0;
     for (const Job& job : jobs) {
       text += fmt::format("{})\n  log={}\n  ended={}\n  command=(", index++,
@@ -133,8 +158,8 @@ class SlurmExecutor : public SchedulerExecutor {
       text.back() = ')';
       text += "\n  ;;\n";
     }
-    text += "esac\nexec >> \"$log\" 2>&1\nrm -f \"$ended\"\n";
-    return text + slurm_.setup + kScriptEnd;
+    text += "esac\n";
+    return text + kScriptBegin + slurm_.setup + kScriptEnd;
   }
 
   // Seconds before the end of a slice of time: a step and saving, four times over.
@@ -160,7 +185,7 @@ class SlurmExecutor : public SchedulerExecutor {
         "--requeue",
         "--open-mode=append",
         fmt::format("--signal=B:USR1@{}", warning_s(jobs)),
-        "--output=" + (settings().folder / (name + ".%a.out")).string()};
+        "--output=" + doubled_percent((settings().folder / name).string()) + ".%a.out"};
     if (slurm_.array)
       argv.push_back(fmt::format("--array=0-{}%{}", jobs.size() - 1, settings().slots));
     argv.insert(argv.end(), slurm_.args.begin(), slurm_.args.end());
@@ -192,6 +217,7 @@ class SlurmExecutor : public SchedulerExecutor {
 
   SlurmSettings slurm_;
   Outage outage_{"squeue"};
+  std::set<std::string> held_;  // jobs that were warned of
 };
 
 }  // namespace

@@ -342,6 +342,70 @@ TEST(Slurm, AnElementThatIsEndedByHandLeavesItsCode) {
   EXPECT_EQ(slurm.said("scontrol.txt"), "");
 }
 
+TEST(Slurm, ASetupThatFailsLeavesItsCodeAndWhatItSaid) {
+  const FakeSlurm slurm;
+  const auto executor =
+      slurm_executor(slurm.settings, {.setup = "set -e\necho no such module >&2; (exit 3)\n"});
+  slurm.start(*executor, {slurm.job("a", "exit 0")});
+  EXPECT_EQ(FakeSlurm::ends(*executor, 1), (Codes{{"a", 3}}));
+  EXPECT_EQ(slurm.said("a.log"), "no such module\n");
+  EXPECT_EQ(slurm.times("started"), 0u);
+}
+
+// A controller may itself be an element of an array, and sbatch hands its environment on.
+TEST(Slurm, TheArrayOfTheControllerIsNotThatOfItsJobs) {
+  const FakeSlurm slurm;
+  ::setenv("SLURM_ARRAY_TASK_ID", "7", 1);
+  const auto executor = slurm_executor(slurm.settings, {.array = false});
+  slurm.start(*executor, {slurm.job("a", "exit 4")});
+  EXPECT_EQ(FakeSlurm::ends(*executor, 1), (Codes{{"a", 4}}));
+  ::unsetenv("SLURM_ARRAY_TASK_ID");
+}
+
+TEST(Slurm, APercentInAPathIsNoPattern) {
+  FakeSlurm slurm;
+  slurm.settings.folder = slurm.folder.path / "100%jobs";
+  const auto executor = slurm_executor(slurm.settings, {});
+  slurm.start(*executor, {slurm.job("a", "exit 4")});
+  EXPECT_EQ(FakeSlurm::ends(*executor, 1), (Codes{{"a", 4}}));
+  EXPECT_NE(slurm.said("sbatch.txt").find("/100%%jobs/nfs-"), std::string::npos);
+}
+
+TEST(Slurm, AJobThatIsHeldIsToldOnce) {
+  const FakeSlurm slurm;
+  slurm.program("squeue",
+                "#!/bin/bash\necho \"${!#}\" | sed 's/--name=\\(.*\\)/\\1|0|12_0|JobHeldAdmin/'\n");
+  const auto executor = slurm_executor(slurm.settings, {});
+  set_log_level(LogLevel::warning);
+  testing::internal::CaptureStderr();
+  slurm.start(*executor, {slurm.job("a", "exit 0")});
+  EXPECT_EQ(FakeSlurm::ends(*executor, 1, 0.3), Codes{});
+  const std::string said = testing::internal::GetCapturedStderr();
+  set_log_level(LogLevel::quiet);
+  EXPECT_NE(said.find("job 12_0 is held in the queue (JobHeldAdmin)"), std::string::npos) << said;
+  EXPECT_EQ(said.find("12_0 is held"), said.rfind("12_0 is held"));
+}
+
+// The controller of the cluster may not answer when a slice of time ends.
+TEST(Slurm, ASavedTrialWhoseRequeueHangsIsPreemptedAndNotLost) {
+  const FakeSlurm slurm;
+  slurm.program("scontrol", "#!/bin/sh\nsleep 60\n");
+  const auto executor = slurm_executor(slurm.settings, {});
+  slurm.mode("lie");
+  const std::vector<Job> jobs =
+      slurm.start(*executor, {slurm.job("a", "trap 'exit 75' USR1; while :; do sleep 0.01; done")});
+  const std::string script =
+      (slurm.settings.folder / (jobs[0].handle.substr(0, jobs[0].handle.rfind('/')) + ".sh"))
+          .string();
+  run_command(
+      {"/bin/bash", "-c",
+       fmt::format("bash '{}' & while [ ! -e '{}/started' ]; do sleep 0.01; done; sleep 0.1; "
+                   "kill -USR1 $!; sleep 0.5; kill -KILL $!",
+                   script, slurm.folder.path.string())},
+      20);
+  EXPECT_EQ(FakeSlurm::ends(*executor, 1), (Codes{{"a", 75}}));
+}
+
 // Lightning-AI/pytorch-lightning#15022: in an array the parent's id was requeued, and all elements
 // started again or none.
 TEST(Slurm, ASliceThatIsOverRequeuesItsOwnElementAlone) {
@@ -461,9 +525,32 @@ TEST(CommandExecutor, AnswersThatSayNothingEndNothing) {
     CommandSettings command = by_files(fake);
     command.status = status;
     const auto executor = command_executor(fake.settings, command);
-    fake.start(*executor, {fake.job("a", "exit 0")});
+    fake.start(*executor, {fake.job("a", "sleep 2")});
     EXPECT_EQ(FakeSlurm::ends(*executor, 1, 1.2), Codes{}) << status;
   }
+}
+
+// As a scheduler does that forgets a job with its end.
+TEST(CommandExecutor, WhereTheStatusSaysNothingTheCodeThatWasLeftCounts) {
+  for (const char* status : {"echo unknown job >&2; exit 1", "echo what", "true"}) {
+    const FakeSlurm fake;
+    CommandSettings command = by_files(fake);
+    command.status = status;
+    const auto executor = command_executor(fake.settings, command);
+    fake.start(*executor, {fake.job("a", "exit 75")});
+    EXPECT_EQ(FakeSlurm::ends(*executor, 1), (Codes{{"a", 75}})) << status;
+  }
+}
+
+// In some shells a redirection that fails has the code of a wrong usage.
+TEST(CommandExecutor, ALogThatCannotBeWrittenIsTheSystemsFault) {
+  const FakeSlurm fake;
+  const auto executor = command_executor(fake.settings, by_files(fake));
+  Job job = fake.job("a", "exit 0");
+  std::filesystem::create_directory(job.log);
+  fake.start(*executor, {job});
+  EXPECT_EQ(FakeSlurm::ends(*executor, 1), (Codes{{"a", 74}}));
+  EXPECT_EQ(fake.times("started"), 0u);
 }
 
 TEST(CommandExecutor, ASubmissionWithoutAHandleIsToldInItsWords) {
@@ -483,6 +570,9 @@ TEST(CommandExecutor, ASubmissionWithoutAHandleIsToldInItsWords) {
   EXPECT_EQ(failed("echo no room >&2; exit 3"), "executor.command.submit: no room");
   EXPECT_EQ(failed("true"), "executor.command.submit: it printed no handle");
   EXPECT_EQ(failed("sleep 60"), "executor.command.submit: no answer in time");
+  EXPECT_NE(
+      failed("printf 'job\\351\\n'").find("the handle \"job\\xe9\"; expected printable UTF-8"),
+      std::string::npos);
 }
 
 }  // namespace

@@ -37,13 +37,30 @@ std::string tail_of(const Path& file, size_t lines) {
   return join(all, "\n");
 }
 
-void renew(const Path& file, const std::string& text) {
-  files().make_folder(file.parent_path());
-  if (!is_there(file) || read_file(file) != text) write_file(file, text);
+// What a child reads. Its name tells its content: a job may wait in a queue for days while the
+// study file changes, and changes back.
+struct Copy {
+  Path path;
+  std::string text;
+};
+
+Copy copy_of(const Study& study, const std::string& name, std::string text) {
+  const Path path =
+      study.out / "recipes" / fmt::format("{}-{}.toml", name, hash128(text).substr(0, 8));
+  return {path, std::move(text)};
 }
 
-Path recipe_copy(const Study& study, const Recipe& recipe) {
-  return study.out / "recipes" / (recipe.name + ".toml");
+Copy base_copy(const Study& study, const Grid& grid) {
+  return copy_of(study, "base", config_toml(grid.base));
+}
+
+Copy recipe_copy(const Study& study, const Recipe& recipe) {
+  return copy_of(study, recipe.name, given_toml(recipe.loaded));
+}
+
+void renew(const Copy& copy) {
+  files().make_folder(copy.path.parent_path());
+  if (!is_there(copy.path) || read_file(copy.path) != copy.text) write_file(copy.path, copy.text);
 }
 
 std::string last_line(const std::string& text) {
@@ -73,10 +90,8 @@ class Runner {
   Runner(const Study& study, const Grid& grid, Executor& executor, const RunOptions& options)
       : study_(study), grid_(grid), executor_(executor), options_(options), store_(study.out) {
     if (options.begun) options.begun();
-    // Children read a copy, so that editing the base file does not change a study that runs.
-    renew(study.out / "base.toml", config_toml(grid.base));
-    for (const Recipe& recipe : grid.recipes)
-      renew(recipe_copy(study, recipe), given_toml(recipe.loaded));
+    renew(base_copy(study, grid));
+    for (const Recipe& recipe : grid.recipes) renew(recipe_copy(study, recipe));
   }
 
   RunOutcome run() {
@@ -244,9 +259,14 @@ class Runner {
     job.argv = trial_command(study_, grid_, t.trial, options_);
     job.folder = study_.out / "runs" / t.trial.run_id;
     job.log = study_.out / "logs" / (t.trial.run_id + ".txt");
-    for (const auto& [id, result] : cache_.results)
-      job.save_s = std::max(job.save_s, result.save_s);
-    const double hours = hours_of(grid_, view_, cell_at(grid_, t.trial.cell));
+    const Cell& cell = cell_at(grid_, t.trial.cell);
+    for (const TrialView* other : all_trials(view_)) {
+      if (!other->result) continue;
+      const auto known = static_cast<double>(cell_at(grid_, other->trial.cell).params);
+      const double times = std::max(1.0, static_cast<double>(cell.params) / known);
+      job.save_s = std::max(job.save_s, times * other->result->save_s);
+    }
+    const double hours = hours_of(grid_, view_, cell);
     if (hours > 0 && t.trial.init.empty()) job.hours = hours;
     return job;
   }
@@ -299,7 +319,8 @@ class Runner {
       delay(id, 0);
       return;
     }
-    if (last.find("is held by another nfscale") != std::string::npos) {
+    if (ended.code == static_cast<int>(Exit::usage) &&
+        last.find("is held by another nfscale") != std::string::npos) {
       // A child of a runner that was killed is still saving, or a scheduler started it twice.
       store_.append("observed",
                     Json::object({{"run_id", id}, {"state", "preempted"}, {"reason", last}}));
@@ -407,14 +428,14 @@ std::vector<std::string> trial_command(const Study& study, const Grid& grid, con
   const Path runs = study.out / "runs";
   std::vector<std::string> argv = {options.program};
   if (trial.init.empty()) {
-    argv.insert(argv.end(), {"pretrain", "--config", (study.out / "base.toml").string()});
+    argv.insert(argv.end(), {"pretrain", "--config", base_copy(study, grid).path.string()});
     for (const std::string& setting :
          trial_settings(grid, cell_at(grid, trial.cell), trial.lr, trial.seed))
       argv.insert(argv.end(), {"--set", setting});
   } else {
-    argv.insert(argv.end(),
-                {"finetune", "--config", recipe_copy(study, grid.recipes[trial.recipe]).string(),
-                 "--init", (runs / trial.init).string()});
+    argv.insert(argv.end(), {"finetune", "--config",
+                             recipe_copy(study, grid.recipes[trial.recipe]).path.string(), "--init",
+                             (runs / trial.init).string()});
   }
   argv.insert(argv.end(), {"--out", (runs / trial.run_id).string()});
   if (options.threads_per_slot)

@@ -196,7 +196,7 @@ TEST(Runner, TheCommandOfATrialIsWholeAndHasTheExtrasLast) {
   const std::vector<std::string> argv = trial_command(bench.study, bench.grid, trial, quick());
   const std::vector<std::string> expected = {
       "nfscale",   "pretrain",
-      "--config",  (bench.study.out / "base.toml").string(),
+      "--config",  argv[3],
       "--set",     "model.name=nfnet_n0",
       "--set",     "train.duration=0.25ep",
       "--set",     "optim.lr=0.05",
@@ -206,6 +206,74 @@ TEST(Runner, TheCommandOfATrialIsWholeAndHasTheExtrasLast) {
       "--threads", "1",
       "--quiet"};
   EXPECT_EQ(argv, expected);
+}
+
+// A queued job reads it when it starts, whatever became of the study file meanwhile.
+TEST(Runner, TheConfigurationThatATrialReadsIsNeverAnotherOne) {
+  Bench bench;
+  const auto config_of = [&] {
+    return Path(
+        trial_command(bench.study, bench.grid, make_trial(bench.grid, 0, 0, 1), quick())[3]);
+  };
+  FakeExecutor executor(bench.grid, 2);
+  bench.run(executor);
+  const Path before = config_of();
+  const std::string text = read_file(before);
+  bench.grid.base.optim.momentum = 0.5;
+  FakeExecutor other(bench.grid, 2);
+  bench.run(other);
+  EXPECT_NE(config_of(), before);
+  EXPECT_NE(read_file(config_of()), text);
+  EXPECT_EQ(read_file(before), text);
+}
+
+TEST(Runner, AResultOfAnotherConfigurationIsRefused) {
+  const Bench bench;
+  FakeExecutor executor(bench.grid, 2);
+  bench.run(executor);
+  const Path result = bench.study.out / "runs" / executor.started[0] / "result.json";
+  Json json = parse_json(read_file(result), "result");
+  json.set("config_hash", std::string(32, '0'));
+  write_file(result, json.dump());
+  FakeExecutor again(bench.grid, 2);
+  try {
+    bench.run(again);
+    ADD_FAILURE() << "it was taken";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code, Exit::damaged);
+    EXPECT_NE(std::string(e.what()).find(result.string()), std::string::npos) << e.what();
+    EXPECT_NE(std::string(e.what()).find("move the folder away"), std::string::npos);
+  }
+  EXPECT_TRUE(again.started.empty());
+}
+
+// As a model that does not fit the memory ends.
+TEST(Runner, ACellThatCannotRunTakesNoMoreThanItsTrials) {
+  const Bench bench("lr.max_trials = 3\nexecutor.retries = 0\n");
+  FakeExecutor executor(bench.grid, 1);
+  for (const Cell& cell : bench.grid.cells) executor.codes[cell.name] = std::vector<int>(1000, 137);
+  bench.run(executor);
+  EXPECT_EQ(executor.started.size(), 3 * bench.grid.cells.size());
+}
+
+// Only the process that is refused says so in its last breath.
+TEST(Runner, WhatAnEarlierAttemptSaidIsNotBelievedOfALaterOne) {
+  const Bench bench("executor.retries = 1\n");
+  class Stale : public FakeExecutor {
+   public:
+    using FakeExecutor::FakeExecutor;
+    std::vector<Ended> poll() override {
+      const auto ended = FakeExecutor::poll();
+      for (const Ended& e : ended)
+        std::ofstream(log / (e.run_id + ".txt")) << "RUN is held by another nfscale: host h\n";
+      return ended;
+    }
+    Path log;
+  } executor(bench.grid, 1);
+  executor.log = bench.study.out / "logs";
+  executor.codes[bench.grid.cells[0].name] = {137, 137};
+  bench.run(executor);
+  EXPECT_EQ(std::count(executor.started.begin(), executor.started.end(), executor.started[0]), 2);
 }
 
 }  // namespace

@@ -97,7 +97,9 @@ class Search {
     return (!cell.low || k >= *cell.low) && (!cell.high || k <= *cell.high) &&
            !cell.missing.contains(k);
   }
-  bool full(size_t c) const { return static_cast<int>(curves_[c].got.size()) >= s_.max_trials; }
+  bool full(size_t c) const {
+    return static_cast<int>(curves_[c].got.size()) + cells_[c].failed >= s_.max_trials;
+  }
 
   double pooled(size_t end) const {
     double sum = 4 * s_.curvature;
@@ -194,6 +196,7 @@ class Search {
   }
 
   bool search_cell(size_t c) {
+    if (cells_[c].failed >= s_.max_trials) return true;
     const double a = family_.curvature;
     // Without a prior every cell is searched as the first one is.
     const std::optional<double> predicted =

@@ -32,7 +32,7 @@ struct SearchSettings {
   double tolerance = 0.005;  // relative; of the frontier
   double curvature = 0.012;  // a0, nats per step^2
   double margin = 0.15;      // steps by which a vertex may leave the surroundings of its pair
-  int max_trials = 6;        // of a cell, repeats not counted
+  int max_trials = 6;        // of a cell, those that failed among them, repeats not counted
   int repeats = 0;           // of the noise cells, with other seeds
 };
 
@@ -45,6 +45,7 @@ struct SearchCell {
   bool noise = false;                      // the cell of its family that is repeated
   std::map<int, double> losses = {};  // by k, held-out loss in nats; kDiverged where it diverged
   std::set<int> missing = {};         // cannot be had
+  int failed = 0;                     // of these, trials that were made
   // By (k, 1..N): loss with another seed; NaN where it cannot be had.
   std::map<std::pair<int, int>, double> repeats = {};
 };

@@ -35,21 +35,43 @@ std::string text_of(const Json& record, std::string_view key) {
   return value && value->is_string() ? value->as_string() : "";
 }
 
+// NUMBER-NONCE.log
+int number_of(const Path& log) {
+  const std::string name = log.filename().string();
+  const auto number = parse_int(name.substr(0, name.find('-')));
+  return number && *number >= 0 && *number < 1'000'000'000 ? static_cast<int>(*number) : 0;
+}
+
+// In the order in which they were begun.
 std::vector<Path> logs_of(const Path& folder) {
   std::vector<Path> logs;
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(folder, error))
     if (entry.path().extension() == ".log") logs.push_back(entry.path());
-  std::sort(logs.begin(), logs.end());
+  std::sort(logs.begin(), logs.end(), [](const Path& a, const Path& b) {
+    return std::pair(number_of(a), a) < std::pair(number_of(b), b);
+  });
   return logs;
 }
 
-// The records of a log; the place of the first bad line that is not the last, if any.
+// The records of a log; the first bad line that is not the last, if any, and what is wrong with it.
 struct LogContents {
   std::vector<Json> records;
   bool torn = false;
   size_t damaged_line = 0;
+  std::string fault;
 };
+
+// What a record of another kind of values than ours does to the state; empty if nothing.
+std::string fault_of(const Json& record) {
+  StoreState state;
+  try {
+    apply(record, state);
+    return "";
+  } catch (const Error& e) {
+    return e.what();
+  }
+}
 
 LogContents read_log(const Path& file) {
   LogContents contents;
@@ -59,19 +81,22 @@ LogContents read_log(const Path& file) {
     const size_t end = rest.find('\n');
     const bool last = end == std::string_view::npos || end + 1 == rest.size();
     auto record = parse_record(rest.substr(0, end));
-    if (record)
+    const std::string fault = record ? fault_of(*record) : "not a whole record";
+    if (fault.empty()) {
       contents.records.push_back(std::move(*record));
-    else if (last)
+    } else if (last && !record) {
       contents.torn = true;
-    else if (!contents.damaged_line)
+    } else if (!contents.damaged_line) {
       contents.damaged_line = line;
+      contents.fault = fault;
+    }
     if (last) break;
     rest.remove_prefix(end + 1);
   }
   return contents;
 }
 
-double number_of(const Json& record, std::string_view key) {
+double seconds_of(const Json& record, std::string_view key) {
   const Json* value = record.find(key);
   return value && value->is_number() ? value->as_double() : 0;
 }
@@ -126,7 +151,7 @@ void apply(const Json& record, StoreState& state) {
   } else if (kind == "failed" || kind == "lost") {
     trial.state = kind;
     ++trial.failures;
-    trial.failed_s += number_of(record, "wall_s");
+    trial.failed_s += seconds_of(record, "wall_s");
     trial.reason = text_of(record, "reason");
     const Json* final = record.find("final");
     trial.final = final && final->as_bool();
@@ -135,7 +160,9 @@ void apply(const Json& record, StoreState& state) {
 
 std::string record_line(const Json& record) {
   const std::string json = record.dump();
-  return fmt::format("{}\t{:016x}\t{}\n", json.size(), hash64(json), json);
+  const std::string line = fmt::format("{}\t{:016x}\t{}", json.size(), hash64(json), json);
+  NFSCALE_CHECK(parse_record(line));  // what cannot be read again must not be written
+  return line + "\n";
 }
 
 StoreContents read_store(const Path& folder) {
@@ -144,19 +171,27 @@ StoreContents read_store(const Path& folder) {
     const LogContents log = read_log(file);
     if (log.damaged_line)
       fail(Exit::damaged,
-           "{}:{}: a damaged record; `nfscale study status --repair` moves the file aside and "
+           "{}:{}: a damaged record ({}); `nfscale study status --repair` moves the file aside and "
            "goes on from the run directories",
-           file.string(), log.damaged_line);
+           file.string(), log.damaged_line, log.fault);
     if (log.torn) contents.torn.push_back(file.filename().string());
     for (const Json& record : log.records) apply(record, contents.state);
-    const auto number = parse_int(file.filename().string().substr(0, 4));
-    if (number) contents.last_number = std::max(contents.last_number, static_cast<int>(*number));
+    contents.last_number = std::max(contents.last_number, number_of(file));
   }
   return contents;
 }
 
-std::vector<std::string> repair_store(const Path& folder) {
+namespace {
+std::string study_in(const Path& out) {
+  return fmt::format("the study {}", out.string());
+}
+}  // namespace
+
+std::vector<std::string> repair_store(const Path& out) {
+  const Path folder = out / "store";
   std::vector<std::string> moved;
+  if (!is_there(folder)) return moved;
+  const Lease lease(folder / "controller", study_in(out));
   for (const Path& file : logs_of(folder)) {
     if (!read_log(file).damaged_line) continue;
     Path aside = file;
@@ -176,7 +211,7 @@ Path made(const Path& folder) {
 
 Store::Store(const Path& out)
     : folder_(made(out / "store")),
-      lease_(folder_ / "controller", fmt::format("the study {}", out.string())),
+      lease_(folder_ / "controller", study_in(out)),
       contents_(read_store(folder_)) {
   for (const std::string& file : contents_.torn)
     say("store/{}: the last record was cut off and is ignored", file);

@@ -57,12 +57,13 @@ struct StoreContents {
   int last_number = 0;
 };
 
-// All logs of `folder` in order of their names. A last line that is not whole is a torn tail and
+// All logs of `folder` in order of their numbers. A last line that is not whole is a torn tail and
 // ignored; another one is Exit::damaged with file and line. A missing folder is an empty store.
 StoreContents read_store(const Path& folder);
 
-// Moves damaged logs aside as NAME.damaged and tells which.
-std::vector<std::string> repair_store(const Path& folder);
+// Moves damaged logs of the study in `out` aside as NAME.damaged and tells which. Exit::usage where
+// a controller is at work.
+std::vector<std::string> repair_store(const Path& out);
 
 // The one controller of a study, which holds store/controller. Exit::usage naming host and process
 // where there is another.

@@ -106,8 +106,58 @@ TEST(Store, ADamagedRecordNamesFileAndLine) {
     EXPECT_EQ(e.code, Exit::damaged);
     EXPECT_TRUE(std::string(e.what()).starts_with(file + ":2: ")) << e.what();
   }
-  EXPECT_EQ(repair_store(folder.path / "store").size(), 1u);
+  EXPECT_EQ(repair_store(folder.path).size(), 1u);
   EXPECT_EQ(read_store(folder.path / "store").state.records, 0u);
+}
+
+// Whole by its checksum, and not ours: somebody else wrote it, or an older program.
+TEST(Store, ARecordOfOtherValuesIsDamageWithFileAndLine) {
+  FastFiles door;
+  const ScopedFiles scope(door);
+  for (const char* record : {R"({"kind": "step_time", "key": 5, "seconds": 1})",
+                             R"({"kind": "step_time", "key": "k", "seconds": "x"})",
+                             R"({"kind": "failed", "run_id": "a", "final": "yes"})"}) {
+    TestFolder folder;
+    fill(folder.path);
+    const std::string file = only_log(folder.path);
+    write_file(file, record_line(parse_json(record, "record")) + read_file(file));
+    try {
+      read_store(folder.path / "store");
+      ADD_FAILURE() << record;
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code, Exit::damaged);
+      EXPECT_TRUE(std::string(e.what()).starts_with(file + ":1: ")) << e.what();
+    }
+    EXPECT_EQ(repair_store(folder.path).size(), 1u);
+    EXPECT_EQ(read_store(folder.path / "store").state.records, 0u);
+  }
+}
+
+TEST(Store, ARepairIsRefusedWhileAControllerIsAtWork) {
+  TestFolder folder;
+  const Store store(folder.path);
+  try {
+    repair_store(folder.path);
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code, Exit::usage);
+    EXPECT_NE(std::string(e.what()).find("is held by another nfscale"), std::string::npos);
+  }
+}
+
+TEST(Store, LogsHaveTheOrderOfTheirNumbers) {
+  FastFiles door;
+  const ScopedFiles scope(door);
+  TestFolder folder;
+  std::filesystem::create_directory(folder.path / "store");
+  const auto finished = [](const char* state) {
+    return record_line(Json::object({{"kind", "finished"}, {"run_id", "a"}, {"state", state}}));
+  };
+  folder.write("store/9999-b.log", finished("diverged"));
+  folder.write("store/10000-a.log", finished("done"));
+  const StoreContents contents = read_store(folder.path / "store");
+  EXPECT_EQ(contents.state.trials.at("a").state, "done");
+  EXPECT_EQ(contents.last_number, 10000);
 }
 
 TEST(Store, ASecondControllerIsRefusedByName) {

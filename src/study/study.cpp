@@ -163,6 +163,23 @@ bool safe_label(const std::string& label) {
              "_.+-") == std::string::npos;
 }
 
+// The option of sbatch by which jobs are found, ended and started again that `arg` would change;
+// long ones may be shortened.
+std::optional<std::string> own_option_of_slurm(const std::string& arg) {
+  constexpr std::pair<char, std::string_view> own[] = {
+      {'J', "--job-name"}, {'a', "--array"},    {'M', "--clusters"}, {'o', "--output"},
+      {'D', "--chdir"},    {'W', "--wait"},     {0, "--signal"},     {0, "--wrap"},
+      {0, "--requeue"},    {0, "--no-requeue"}, {0, "--open-mode"},  {0, "--parsable"},
+      {0, "--test-only"}};
+  const std::string name = arg.substr(0, arg.find('='));
+  for (const auto& [letter, option] : own) {
+    const bool is_short = arg.size() > 1 && arg[0] == '-' && arg[1] != '-' && arg[1] == letter;
+    if (is_short || (name.size() > 3 && name.starts_with("--") && option.starts_with(name)))
+      return std::string(option);
+  }
+  return std::nullopt;
+}
+
 void check_study(const Study& s, const std::map<std::string, std::string>& where) {
   const std::string file = s.file.string();
   const auto at = [&](const char* key) {
@@ -179,6 +196,10 @@ void check_study(const Study& s, const std::map<std::string, std::string>& where
       if (!where.contains(key))
         fail(Exit::usage, "{}: {} is missing: executor.kind = \"command\" needs it",
              at("executor.kind"), key);
+  for (const std::string& arg : s.slurm_args)
+    if (const auto option = own_option_of_slurm(arg))
+      fail(Exit::usage, "{}: executor.slurm.args: {} is set by nfscale itself; leave out \"{}\"",
+           at("executor.slurm.args"), *option, printable(arg));
   if (s.models.empty()) fail(Exit::usage, "{}: grid.models: no model", at("grid.models"));
   if (s.epochs.empty()) fail(Exit::usage, "{}: grid.epochs: no budget", at("grid.epochs"));
   for (const std::string& model : s.models) {

@@ -26,6 +26,22 @@ std::string refusal(const std::string& tables) {
 const std::string kHead = "study.name = \"t\"\nstudy.base = \"base.toml\"\n";
 const std::string kGrid = "grid.models = [\"nfnet_n0\"]\ngrid.epochs = [1]\n";
 
+TEST(Study, WhatSlurmIsToldByTheProgramItselfIsRefused) {
+  const auto with = [](const std::string& arg) {
+    return refusal(kHead + kGrid + "executor.kind = \"slurm\"\nexecutor.slurm.args = [\"" + arg +
+                   "\"]\n");
+  };
+  for (const char* arg :
+       {"--job-name=x", "-Jx", "-J", "--job=x", "--array=0-3", "-a0", "-M", "--clusters=b",
+        "--signal=USR1@60", "--wrap=x", "-o", "--output=x", "-D/tmp", "--chdir=/", "--wait", "-W",
+        "--no-requeue", "--open-mode=truncate", "--test-only"})
+    EXPECT_NE(with(arg).find("s.toml:6: executor.slurm.args: --"), std::string::npos) << with(arg);
+  for (const char* arg : {"--time=1:00:00", "--gres=gpu:1", "-p", "gpu", "--account=a", "--mem=8G",
+                          "-c4", "--nodes=1", "--constraint=a", "--cpus-per-task=2", "-N1",
+                          "--qos=low", "--comment=Job of mine"})
+    EXPECT_EQ(with(arg), "accepted") << arg;
+}
+
 // configs/ holds runs and studies; a key that is renamed must not be forgotten there.
 TEST(Study, EveryFileUnderConfigsIsRead) {
   size_t runs = 0, studies = 0;

@@ -205,7 +205,7 @@ struct Looker {
     if (const auto kept = cache.results.find(id); kept != cache.results.end())
       t.result = kept->second;
     else if ((t.result = read_result(folder)))
-      cache.results[id] = *t.result;
+      cache.results[id] = own(t.trial, folder, *t.result);
     std::error_code error;
     const bool failed = !t.result && t.record.final && std::filesystem::exists(folder, error);
     t.state = t.result               ? t.result->status
@@ -213,6 +213,17 @@ struct Looker {
               : running.contains(id) ? "running"
                                      : "planned";
     return t;
+  }
+
+  // The id of a run names one configuration; a result of another one must not count.
+  static const TrialResult& own(const Trial& trial, const Path& folder, const TrialResult& result) {
+    if (trial.init.empty() && !result.config_hash.empty() &&
+        result.config_hash != trial.config_hash)
+      fail(Exit::damaged,
+           "{}: it is of the configuration {}, the trial has {}; move the folder away, and the "
+           "study trains it again",
+           (folder / "result.json").string(), printable(result.config_hash), trial.config_hash);
+    return result;
   }
 
   TrialView see(const Grid& grid, const Wanted& w) const {
@@ -252,9 +263,10 @@ void tell(const Wanted& wanted, const TrialView& t, SearchCell& cell) {
   const double loss = failed ? std::nan("") : t.state == "diverged" ? kDiverged : t.result->loss;
   if (wanted.repeat)
     cell.repeats[{wanted.k, wanted.repeat}] = loss;
-  else if (failed)
+  else if (failed) {
     cell.missing.insert(wanted.k);
-  else
+    ++cell.failed;
+  } else
     cell.losses[wanted.k] = loss;
 }
 
