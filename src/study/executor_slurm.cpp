@@ -20,16 +20,19 @@ std::string name_of(const Job& job) {
   return job.handle.substr(0, job.handle.rfind('/'));
 }
 
+// A setup that fails, or is ended by a signal, leaves a code too.
+constexpr const char* kScriptBegin = R"(exec >> "$log" 2>&1
+rm -f "$ended"
+leave() { echo $1 $SECONDS > "$ended.tmp" && mv "$ended.tmp" "$ended"; }
+code=
+trap 'last=$?; [ -n "$code" ] || code=$((last ? last : 143)); leave $code' EXIT
+)";
+
 // The end of every script. `wait` ends with a signal too, so it is called until none came
 // meanwhile. A slice of time that is over asks for the same element once more, by its own id: that
 // of the array stands for all of them (Lightning-AI/pytorch-lightning#15022). Slurm ends the script
 // of a job that it requeues, which takes away what it left when it begins again. Where somebody
 // ended the job, or it is not requeued, the code is there for the controller.
-constexpr const char* kScriptBegin = R"(exec >> "$log" 2>&1
-rm -f "$ended"
-leave() { echo $1 $SECONDS > "$ended.tmp" && mv "$ended.tmp" "$ended"; }
-trap 'leave $?' EXIT
-)";
 constexpr const char* kScriptEnd = R"(
 set +eu
 signals=0 slice= code=127

@@ -350,6 +350,9 @@ TEST(Slurm, ASetupThatFailsLeavesItsCodeAndWhatItSaid) {
   EXPECT_EQ(FakeSlurm::ends(*executor, 1), (Codes{{"a", 3}}));
   EXPECT_EQ(slurm.said("a.log"), "no such module\n");
   EXPECT_EQ(slurm.times("started"), 0u);
+  const auto ended = slurm_executor(slurm.settings, {.setup = "kill -TERM $$; sleep 1\n"});
+  slurm.start(*ended, {slurm.job("b", "exit 0")});
+  EXPECT_EQ(FakeSlurm::ends(*ended, 1), (Codes{{"b", 143}}));
 }
 
 // A controller may itself be an element of an array, and sbatch hands its environment on.
