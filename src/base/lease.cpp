@@ -104,7 +104,7 @@ Holder parse_holder(const std::string& text) {
     h.process = json.at("process").as_int();
     h.process_start = json.at("process_start").as_int();
     h.term = json.at("term").as_int();
-    if (h.term < 0 || h.term > kMostTerms) fail(Exit::usage, "no term");
+    if (h.term < 0 || h.term >= kMostTerms) fail(Exit::usage, "no term");
     h.seconds = json.at("seconds").as_double();
     h.host = printable(json.at("host").as_string());
   } catch (const Error&) {
@@ -174,13 +174,14 @@ std::vector<Claim> claims_of(const Path& path) {
   std::vector<Claim> claims;
   const std::string start = path.filename().string() + ".";
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(path.parent_path(), error)) {
-    const std::string name = entry.path().filename().string();
+  for (std::filesystem::directory_iterator i(path.parent_path(), error), end; !error && i != end;
+       i.increment(error)) {
+    const std::string name = i->path().filename().string();
     if (!name.starts_with(start)) continue;
-    if (const auto term = parse_int(name.substr(start.size()));
-        term && *term > 0 && *term <= kMostTerms)
-      claims.push_back({entry.path(), *term});
+    const auto term = parse_int(name.substr(start.size()));
+    if (term && *term > 0 && *term < kMostTerms) claims.push_back({i->path(), *term});
   }
+  if (error) fail_io(path.parent_path(), "listing it", error.value());
   std::sort(claims.begin(), claims.end(),
             [](const Claim& a, const Claim& b) { return a.term < b.term; });
   return claims;
@@ -285,6 +286,7 @@ Lease::Lease(Path path, std::string what, double seconds)
 
 void Lease::take() {
   for (;;) {
+    if (stop_requested()) fail(Exit::preempted, "stopped while {} was asked for", what_);
     const auto named = look_at(path_);
     // PATH is whole whenever it is there: what cannot be read is of no holder.
     if (named && !named->holder.nonce.empty()) judge(path_, *named, what_, seconds_);
@@ -295,7 +297,9 @@ void Lease::take() {
       if (const auto seen = look_at(last.file)) judge(last.file, *seen, what_, seconds_);
       term = std::max(term, last.term);
     }
-    const Holder mine = me(++term, seconds_);
+    if (++term >= kMostTerms)
+      fail(Exit::damaged, "{}.{}: no lease has come so far; remove it", path_.string(), term - 1);
+    const Holder mine = me(term, seconds_);
     const auto claim = make_claim(path_.string() + "." + std::to_string(term), mine);
     if (!claim) continue;
     // Others may have come and gone since they were judged.

@@ -90,12 +90,20 @@ TEST(Lease, AHolderOfThisMachineThatIsGoneFreesItAtOnce) {
 }
 
 TEST(Lease, ATermBeyondAllMeasureIsOfNoHolder) {
-  for (const int64_t term : {INT64_MAX, int64_t{-1}}) {
+  for (const int64_t term : {INT64_MAX, int64_t{1} << 53, int64_t{-1}}) {
     Place place;
     hold_elsewhere(place.path, 0, term);
     write_file(place.path.string() + "." + std::to_string(term), "");
     const Lease lease(place.path, "the study X", kSeconds);
     EXPECT_EQ(term_of(place.path), 1);
+  }
+  Place place;
+  write_file(place.path.string() + "." + std::to_string((int64_t{1} << 53) - 1), "");
+  try {
+    const Lease lease(place.path, "the study X", kSeconds);
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code, Exit::damaged) << e.what();
   }
 }
 

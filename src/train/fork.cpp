@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/files.h"
 #include "base/text.h"
 
 namespace nfscale {
@@ -12,7 +13,7 @@ namespace fs = std::filesystem;
 // "RUN@STEP" taken apart; a folder of that very name is a run.
 std::pair<Path, std::string> run_and_step(const std::string& text) {
   const size_t at = text.rfind('@');
-  if (at == std::string::npos || fs::exists(text)) return {text, ""};
+  if (at == std::string::npos || is_there(text)) return {text, ""};
   return {text.substr(0, at), text.substr(at + 1)};
 }
 
@@ -48,7 +49,7 @@ FoundCheckpoint checkpoint_of(const Path& run, const std::string& step) {
 
 Fork open_fork(const std::string& text, const Config& config) {
   const auto& [run, step] = run_and_step(text);
-  if (!fs::exists(run / "run.json"))
+  if (!is_there(run / "run.json"))
     fail(Exit::usage, "--fork: {} is not a run (expected RUN or RUN@STEP)", run.string());
   const Json stored = parse_json(read_file(run / "run.json"), (run / "run.json").string());
   const Json& values = stored.at("config");

@@ -24,12 +24,16 @@ std::vector<Path> picture_files(const std::vector<std::string>& paths) {
       continue;
     }
     std::vector<Path> inside;
-    for (const auto& entry : std::filesystem::recursive_directory_iterator(path)) {
-      std::string ending = entry.path().extension().string();
+    std::error_code error, none;
+    const auto options = std::filesystem::directory_options::skip_permission_denied;
+    for (std::filesystem::recursive_directory_iterator i(path, options, error), end;
+         !error && i != end; i.increment(error)) {
+      std::string ending = i->path().extension().string();
       std::transform(ending.begin(), ending.end(), ending.begin(),
                      [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-      if (entry.is_regular_file() && endings.contains(ending)) inside.push_back(entry.path());
+      if (endings.contains(ending) && i->is_regular_file(none)) inside.push_back(i->path());
     }
+    if (error) fail(Exit::usage, "{}: cannot be read: {}", path, error.message());
     if (inside.empty()) fail(Exit::usage, "{}: no picture (.jpg, .jpeg, .png, .webp) in it", path);
     std::sort(inside.begin(), inside.end());
     files.insert(files.end(), inside.begin(), inside.end());

@@ -1,10 +1,12 @@
 #include "train/run.h"
 
 #include <ctime>
+#include <regex>
 
 #include "base/cpu.h"
 #include "base/log.h"
 #include "base/process.h"
+#include "base/text.h"
 
 namespace nfscale {
 namespace {
@@ -78,6 +80,31 @@ std::optional<Json> final_result(const Path& run) {
   return std::nullopt;
 }
 
+// What FileWriter leaves in a run that was killed.
+bool is_temporary(const std::string& name) {
+  static const std::regex form(R"(.+\.([0-9a-f]{16}|[0-9]+)\.tmp)");
+  return std::regex_match(name, form);
+}
+
+// A new run begins in a folder of its own, or in one that holds hidden files alone: nobody's files
+// may be taken for those of a run.
+void refuse_foreign(const Path& path) {
+  if (!is_there(path) || is_there(path / "run.json")) return;
+  if (is_there(path / "checkpoints"))
+    fail(Exit::damaged, "{}: checkpoints without run.json; start again with another --out",
+         path.string());
+  std::error_code error;
+  for (std::filesystem::directory_iterator i(path, error), end; !error && i != end;
+       i.increment(error)) {
+    const std::string name = i->path().filename().string();
+    if (!name.starts_with('.') && !is_temporary(name))
+      fail(Exit::usage,
+           "{}: no folder of a run: it has {} in it but no run.json; give another --out",
+           path.string(), printable(name));
+  }
+  if (error) fail_io(path, "reading it", error.value());
+}
+
 }  // namespace
 
 RunIdentity stored_identity(const Json& run) {
@@ -91,6 +118,7 @@ RunIdentity stored_identity(const Json& run) {
 
 RunDirectory open_run(const Path& path, const LoadedConfig& loaded, RunIdentity identity,
                       const std::string& device, const std::string& resume) {
+  refuse_foreign(path);
   files().make_folder(path);
   RunDirectory run{path, std::make_unique<Lease>(path / ".lease", path.string()), identity, {}, {},
                    {}};
@@ -105,9 +133,6 @@ RunDirectory open_run(const Path& path, const LoadedConfig& loaded, RunIdentity 
     compare(path, stored, loaded.config, identity, run.identity);
     if (stored.find("starts")) history = stored.at("starts");
     run.result = final_result(path);
-  } else if (is_there(path / "checkpoints")) {
-    fail(Exit::damaged, "{}: checkpoints without run.json; start again with another --out",
-         path.string());
   }
   write_file(path / "run.json",
              run_json(run.id, loaded, run.identity, device, history).dump(1) + "\n");
@@ -115,7 +140,8 @@ RunDirectory open_run(const Path& path, const LoadedConfig& loaded, RunIdentity 
   write_file(path / "config.toml", config_toml(loaded.config));
   std::vector<Path> stray;
   for (const auto& entry : std::filesystem::directory_iterator(path))
-    if (entry.path().extension() == ".tmp") stray.push_back(entry.path());
+    if (entry.is_regular_file() && is_temporary(entry.path().filename().string()))
+      stray.push_back(entry.path());
   for (const Path& file : stray) files().remove(file);
   files().make_folder(path / "checkpoints");
   clean_checkpoints(path / "checkpoints");

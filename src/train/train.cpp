@@ -1,6 +1,7 @@
 #include "train/train.h"
 
 #include <ATen/Context.h>
+#include <ATen/ops/isfinite.h>
 
 #include <ctime>
 
@@ -289,14 +290,16 @@ bool due(const Duration& every, const Run& run, double last) {
 
 void log_step(Run& run, const StepResult& s, double lr, double step_s, double waited) {
   const Progress& p = run.progress;
+  // Of a step whose pictures are all broken nothing is known.
+  const auto measured = [&](double value) { return s.empty ? Json() : Json(value); };
   run.metrics.write(
       Json::object({{"step", p.step},
                     {"examples", p.g},
                     {"epoch", static_cast<double>(p.g) / static_cast<double>(run.horizon.examples)},
-                    {"loss", s.loss},
-                    {"top1", s.top1},
+                    {"loss", measured(s.loss)},
+                    {"top1", measured(s.top1)},
                     {"lr", lr},
-                    {"grad_norm", s.stats.grad_norm},
+                    {"grad_norm", measured(s.stats.grad_norm)},
                     {"agc_clipped", s.stats.agc_clipped},
                     {"images_per_s", static_cast<double>(run.config.train.batch) / step_s},
                     {"data_wait_s", waited},
@@ -348,7 +351,17 @@ Evaluation evaluate_run(const Run& run) {
                    .loss = run.config.loss.kind});
 }
 
+// The loss of a step is that of the weights before it, so the last step is looked at by itself.
+void require_finite(const Run& run, const std::vector<at::Tensor>& weights) {
+  for (const at::Tensor& w : weights)
+    if (!at::isfinite(w).all().item<bool>())
+      fail(Exit::diverged,
+           "{}: diverged in step {}: the weights are not finite (a lower optim.lr may help)",
+           run.directory.path.string(), run.progress.step);
+}
+
 void finish(Run& run) {
+  require_finite(run, averages(run) ? run.ema.average : run.model.weights);
   std::optional<Evaluation> heldout;
   if (run.heldout) {
     heldout = evaluate_run(run);
@@ -397,7 +410,7 @@ void loop(Run& run) {
     count(run, batch);
     Progress& p = run.progress;
     if (p.losses.size() == kRecentLosses) p.losses.erase(p.losses.begin());
-    p.losses.push_back(s.loss);
+    if (!s.empty) p.losses.push_back(s.loss);
     const double step_s = now_s() - began;
     p.times.of(run.device_kind, devices_of(run)).add(step_s);
     if (due(run.config.log.every, run, run.logged_at))
@@ -429,12 +442,25 @@ Schedule make_schedule(const Config& config, const Horizon& horizon, uint64_t to
   return s;
 }
 
+size_t bytes_in(const Path& folder) {
+  size_t bytes = 0;
+  std::error_code error;
+  for (std::filesystem::recursive_directory_iterator i(folder, error), end; !error && i != end;
+       i.increment(error)) {
+    std::error_code none;
+    if (const auto size = i->file_size(none); !none) bytes += size;
+  }
+  return bytes;
+}
+
 void check_space(const Run& run) {
   const auto params = static_cast<size_t>(run.model.arch.param_count());
-  const size_t copies = 2 + averages(run),
+  const size_t moments = run.config.optim.name == "adamw" ? 2 : 1,
+               copies = 1 + moments + averages(run),
                kept = static_cast<size_t>(run.config.checkpoint.keep_last) + 1;
+  // What a run that goes on has there already is written over in time.
   const size_t needed = 4 * params * (copies * kept + 1) + (size_t{1} << 16),
-               free = free_space(run.directory.path);
+               free = free_space(run.directory.path) + bytes_in(run.directory.path / "checkpoints");
   if (free < needed)
     fail(Exit::system,
          "{}: {} are free, checkpoints and weights need {}; fewer checkpoint.keep_last, or another "
@@ -599,6 +625,15 @@ void train(LoadedConfig loaded, const TrainOptions& options) {
     fail(Exit::preempted,
          "{}: stopped after step {} of {}; everything is saved, the same command goes on",
          options.out.string(), run.progress.step, run.total_steps);
+  } catch (const std::exception& e) {  // memory, mostly
+    end_live();
+    const Error error(Exit::system, e.what());
+    try {
+      run.directory.lease->check();
+      write_result(options.out, result_of(run, status_of(error.code), nullptr, &error));
+    } catch (const Error&) {  // what failed the run fails its result too
+    }
+    throw;
   }
 }
 

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <set>
 
+#include "base/files.h"
 #include "base/json.h"
 #include "base/text.h"
 #include "config/load.h"
@@ -140,15 +141,15 @@ std::map<std::string, std::string> weight_metadata(const Config& config, const A
 }
 
 Path weight_file_of(const Path& checkpoint, const std::string& ema) {
-  if (!fs::exists(checkpoint)) fail(Exit::usage, "{}: no such file or folder", checkpoint.string());
+  if (!is_there(checkpoint)) fail(Exit::usage, "{}: no such file or folder", checkpoint.string());
   if (!fs::is_directory(checkpoint)) return checkpoint;
-  if (fs::exists(checkpoint / "MANIFEST")) {
-    const bool average = fs::exists(checkpoint / "ema.safetensors");
+  if (is_there(checkpoint / "MANIFEST")) {
+    const bool average = is_there(checkpoint / "ema.safetensors");
     if (ema == "on" && !average)
       fail(Exit::usage, "{}: --ema on, but the run kept no average", checkpoint.string());
     return checkpoint / (average && ema != "off" ? "ema.safetensors" : "model.safetensors");
   }
-  if (ema.empty() && fs::exists(checkpoint / "model.safetensors"))
+  if (ema.empty() && is_there(checkpoint / "model.safetensors"))
     return checkpoint / "model.safetensors";
   return weight_file_of(newest_checkpoint(checkpoint), ema);
 }

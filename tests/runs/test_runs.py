@@ -311,6 +311,49 @@ class Ends(_Case):
         self.assertEqual(result(out)["status"], "diverged")
         run(out, want=4, optim__lr="1e30", optim__agc="0", schedule__kind='"constant"', schedule__warmup='"0st"')
 
+    def test_weights_that_the_last_step_destroys_are_no_result(self):
+        for heldout in (TOY["data.heldout"], None):
+            out = self.fresh("-with" if heldout else "-without")
+            r = run(out, want=4, train__duration='"1st"', optim__lr="1e39", optim__agc="0", schedule__kind='"constant"', schedule__warmup='"0st"',
+                    ema__decay="0", data__heldout=heldout)
+            self.assertIn("the weights are not finite", r.stderr)
+            self.assertEqual(result(out)["status"], "diverged")
+            self.assertFalse((out / "model.safetensors").exists())
+
+    def test_a_folder_that_is_no_run_keeps_what_is_in_it(self):
+        for name in ("paper.tmp", "config.toml", "model.safetensors", "events.out.tfevents.other", "work.tmp/x"):
+            out = self.fresh("-" + name.replace("/", "-"))
+            (out / name).parent.mkdir(parents=True)
+            (out / name).write_text("mine")
+            self.assertIn("no folder of a run", run(out, want=2).stderr)
+            self.assertEqual([p.read_text() for p in out.rglob("*") if p.is_file()], ["mine"])
+        # Hidden files of systems, and what a run left that was killed at its beginning.
+        out = self.fresh("-hidden")
+        out.mkdir()
+        (out / ".DS_Store").write_text("")
+        (out / "run.json.0123456789abcdef.tmp").write_text("{")
+        run(out)
+        # Beside a run its user may keep files.
+        (out / "notes.tmp").write_text("mine")
+        run(out)
+        self.assertEqual((out / "notes.tmp").read_text(), "mine")
+
+    def test_a_step_of_broken_pictures_alone_has_no_loss(self):
+        pictures = self.fresh("-pictures")
+        mini = pathlib.Path(__file__).resolve().parents[1] / "data/folder-mini"
+        for k, good in enumerate(sorted(mini.rglob("*.jpg"))[:4]):
+            folder = pictures / "ab"[k % 2]
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(good, folder / f"good{k}.jpg")
+            (folder / f"bad{k}.png").write_text("no picture")
+        out = self.fresh()
+        run(out, data__train=f'"folder:{pictures}"', data__heldout=None, data__max_damage="1", train__batch="1", train__duration='"1ep"')
+        known = [m["loss"] for m in losses(out) if m["loss"] is not None]
+        self.assertEqual(len(losses(out)), 8)
+        self.assertEqual(len(known), 4)
+        self.assertNotIn(0, known)
+        self.assertAlmostEqual(result(out)["train"]["loss"], sum(known) / 4, places=5)
+
     def test_other_data_at_a_resume_is_refused(self):
         out = self.fresh()
         run(out)
