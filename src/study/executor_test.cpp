@@ -382,7 +382,7 @@ TEST(Slurm, AJobThatIsHeldIsToldOnce) {
   set_log_level(LogLevel::warning);
   testing::internal::CaptureStderr();
   slurm.start(*executor, {slurm.job("a", "exit 0")});
-  EXPECT_EQ(FakeSlurm::ends(*executor, 1, 0.3), Codes{});
+  EXPECT_EQ(FakeSlurm::ends(*executor, 1, 1.0), Codes{});
   const std::string said = testing::internal::GetCapturedStderr();
   set_log_level(LogLevel::quiet);
   EXPECT_NE(said.find("job 12_0 is held in the queue (JobHeldAdmin)"), std::string::npos) << said;
@@ -395,17 +395,19 @@ TEST(Slurm, ASavedTrialWhoseRequeueHangsIsPreemptedAndNotLost) {
   slurm.program("scontrol", "#!/bin/sh\nsleep 60\n");
   const auto executor = slurm_executor(slurm.settings, {});
   slurm.mode("lie");
-  const std::vector<Job> jobs =
-      slurm.start(*executor, {slurm.job("a", "trap 'exit 75' USR1; while :; do sleep 0.01; done")});
-  const std::string script =
-      (slurm.settings.folder / (jobs[0].handle.substr(0, jobs[0].handle.rfind('/')) + ".sh"))
-          .string();
-  run_command(
-      {"/bin/bash", "-c",
-       fmt::format("bash '{}' & while [ ! -e '{}/started' ]; do sleep 0.01; done; sleep 0.1; "
-                   "kill -USR1 $!; sleep 0.5; kill -KILL $!",
-                   script, slurm.folder.path.string())},
-      20);
+  const std::string ready = (slurm.folder.path / "ready").string();
+  const std::vector<Job> jobs = slurm.start(
+      *executor, {slurm.job("a", fmt::format("trap 'exit 75' USR1; > '{}'; while :; do sleep 0.01; "
+                                             "done",
+                                             ready))});
+  const std::string name = jobs[0].handle.substr(0, jobs[0].handle.rfind('/')),
+                    job = (slurm.settings.folder / name).string();
+  run_command({"/bin/bash", "-c",
+               fmt::format("bash '{}.sh' & while [ ! -e '{}' ]; do sleep 0.01; done; sleep 0.3; "
+                           "kill -USR1 $!; for i in $(seq 500); do [ -e '{}.0' ] && break; sleep "
+                           "0.01; done; kill -KILL $!",
+                           job, ready, job)},
+              20);
   EXPECT_EQ(FakeSlurm::ends(*executor, 1), (Codes{{"a", 75}}));
 }
 
