@@ -285,8 +285,8 @@ Lease::Lease(Path path, std::string what, double seconds)
 }
 
 void Lease::take() {
-  for (;;) {
-    if (stop_requested()) fail(Exit::preempted, "stopped while {} was asked for", what_);
+  for (bool again = false;; again = true) {
+    if (again && stop_requested()) fail(Exit::preempted, "stopped while {} was asked for", what_);
     const auto named = look_at(path_);
     // PATH is whole whenever it is there: what cannot be read is of no holder.
     if (named && !named->holder.nonce.empty()) judge(path_, *named, what_, seconds_);

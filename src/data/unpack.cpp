@@ -136,7 +136,13 @@ void remove_leftovers(const Path& folder) {
     const auto written = i->last_write_time(gone);
     if (!gone && i->path().extension() == ".tmp" && written < old) leftovers.push_back(i->path());
   }
-  for (const Path& path : leftovers) files().remove(path);
+  for (const Path& path : leftovers) {
+    try {
+      files().remove(path);
+    } catch (const Error&) {
+      // Somebody else's.
+    }
+  }
 }
 
 void write_copy(const Path& file, int64_t modified_ns, uint64_t size, const Path& kept) {
@@ -174,8 +180,8 @@ Path cache_folder() {
 
 Path unpacked(const Path& file, uint64_t size) {
   RangeFile original(file);
-  const std::string head(original.at(0, kEnd));
-  if (!head.starts_with(kGzip) && !head.starts_with(kZstd)) return file;
+  const std::string magic(original.at(0, 4));
+  if (!magic.starts_with(kGzip) && !magic.starts_with(kZstd)) return file;
   const Path folder = cache_folder() / "unpacked";
   Path kept = folder / name_of_copy(file, original);
   try {

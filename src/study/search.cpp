@@ -196,7 +196,11 @@ class Search {
   }
 
   bool search_cell(size_t c) {
-    if (cells_[c].failed >= s_.max_trials) return true;
+    if (cells_[c].failed >= s_.max_trials) {  // what else there is counts, nothing more is tried
+      curves_[c].got = cells_[c].losses;
+      edge_[c] = !curves_[c].got.empty();
+      return true;
+    }
     const double a = family_.curvature;
     // Without a prior every cell is searched as the first one is.
     const std::optional<double> predicted =
@@ -219,7 +223,7 @@ class Search {
     int k2 = p <= side ? k1 - 1 : k1 + 1;
     if (!exists(c, k2)) k2 = 2 * k1 - k2;
     bool known = ask(c, k1, why);
-    if (s_.max_trials > 1 && exists(c, k2)) known &= ask(c, k2, why);
+    if (cells_[c].failed + 1 < s_.max_trials && exists(c, k2)) known &= ask(c, k2, why);
     if (!known) return false;
     return walk(c, first, a);
   }

@@ -298,6 +298,29 @@ TEST(Search, EverythingFailedIsAnEndToo) {
   EXPECT_FALSE(r.result.cells[0].best);
 }
 
+// Of trials that fail for good, as they are told one after the other.
+TEST(Search, FailedTrialsAreTriesAndTakeNothingFromTheOthers) {
+  SearchSettings s;
+  s.max_trials = 3;
+  s.certify = SearchSettings::Certify::none;
+  for (const std::set<int>& good : {std::set<int>{}, {0}, {-1}, {-2}, {1}}) {
+    std::vector<SearchCell> cells = {{.i = 0, .j = 0, .cost = 1}};
+    SearchResult result;
+    for (result = search(s, cells); !result.next.empty(); result = search(s, cells))
+      for (const Wanted& w : result.next) {
+        if (good.contains(w.k)) {
+          cells[0].losses[w.k] = 1.5;
+        } else {
+          cells[0].missing.insert(w.k);
+          ++cells[0].failed;
+        }
+      }
+    EXPECT_TRUE(result.finished);
+    EXPECT_LE(cells[0].losses.size() + cells[0].missing.size(), 3u);
+    EXPECT_EQ(result.cells[0].best.has_value(), !cells[0].losses.empty());
+  }
+}
+
 TEST(Search, NoiseIsMeasuredAtTheBestRateOfItsCell) {
   SearchSettings s;
   s.repeats = 3;

@@ -90,6 +90,19 @@ TEST(Store, ALogCutAnywhereLosesOnlyItsLastRecord) {
   }
 }
 
+// Of the one log, which a repair moves aside.
+void expect_damage(const Path& out, const std::string& place) {
+  try {
+    read_store(out / "store");
+    ADD_FAILURE() << "read, expected damage at " << place;
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code, Exit::damaged);
+    EXPECT_TRUE(std::string(e.what()).starts_with(place)) << e.what();
+  }
+  EXPECT_EQ(repair_store(out).size(), 1u);
+  EXPECT_EQ(read_store(out / "store").state.records, 0u);
+}
+
 TEST(Store, ADamagedRecordNamesFileAndLine) {
   FastFiles door;
   const ScopedFiles scope(door);
@@ -99,15 +112,7 @@ TEST(Store, ADamagedRecordNamesFileAndLine) {
   std::string text = read_file(file);
   text[text.find("submitting")] = 'S';
   write_file(file, text);
-  try {
-    read_store(folder.path / "store");
-    FAIL();
-  } catch (const Error& e) {
-    EXPECT_EQ(e.code, Exit::damaged);
-    EXPECT_TRUE(std::string(e.what()).starts_with(file + ":2: ")) << e.what();
-  }
-  EXPECT_EQ(repair_store(folder.path).size(), 1u);
-  EXPECT_EQ(read_store(folder.path / "store").state.records, 0u);
+  expect_damage(folder.path, file + ":2: ");
 }
 
 // Whole by its checksum, and not ours: somebody else wrote it, or an older program.
@@ -121,15 +126,7 @@ TEST(Store, ARecordOfOtherValuesIsDamageWithFileAndLine) {
     fill(folder.path);
     const std::string file = only_log(folder.path);
     write_file(file, record_line(parse_json(record, "record")) + read_file(file));
-    try {
-      read_store(folder.path / "store");
-      ADD_FAILURE() << record;
-    } catch (const Error& e) {
-      EXPECT_EQ(e.code, Exit::damaged);
-      EXPECT_TRUE(std::string(e.what()).starts_with(file + ":1: ")) << e.what();
-    }
-    EXPECT_EQ(repair_store(folder.path).size(), 1u);
-    EXPECT_EQ(read_store(folder.path / "store").state.records, 0u);
+    expect_damage(folder.path, file + ":1: ");
   }
 }
 

@@ -89,20 +89,22 @@ bool is_temporary(const std::string& name) {
 // A new run begins in a folder of its own, or in one that holds hidden files alone: nobody's files
 // may be taken for those of a run.
 void refuse_foreign(const Path& path) {
-  if (!is_there(path) || is_there(path / "run.json")) return;
-  if (is_there(path / "checkpoints"))
-    fail(Exit::damaged, "{}: checkpoints without run.json; start again with another --out",
-         path.string());
+  if (!is_there(path)) return;
+  std::string foreign;
   std::error_code error;
   for (std::filesystem::directory_iterator i(path, error), end; !error && i != end;
        i.increment(error)) {
     const std::string name = i->path().filename().string();
-    if (!name.starts_with('.') && !is_temporary(name))
-      fail(Exit::usage,
-           "{}: no folder of a run: it has {} in it but no run.json; give another --out",
-           path.string(), printable(name));
+    if (!name.starts_with('.') && !is_temporary(name) && foreign != "checkpoints") foreign = name;
   }
   if (error) fail_io(path, "reading it", error.value());
+  // Last: another process may begin its run here meanwhile.
+  if (foreign.empty() || is_there(path / "run.json")) return;
+  if (foreign == "checkpoints")
+    fail(Exit::damaged, "{}: checkpoints without run.json; start again with another --out",
+         path.string());
+  fail(Exit::usage, "{}: no folder of a run: it has {} in it but no run.json; give another --out",
+       path.string(), printable(foreign));
 }
 
 }  // namespace

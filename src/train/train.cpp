@@ -409,8 +409,10 @@ void loop(Run& run) {
            run.directory.path.string(), run.progress.step + 1);
     count(run, batch);
     Progress& p = run.progress;
-    if (p.losses.size() == kRecentLosses) p.losses.erase(p.losses.begin());
-    if (!s.empty) p.losses.push_back(s.loss);
+    if (!s.empty) {
+      if (p.losses.size() == kRecentLosses) p.losses.erase(p.losses.begin());
+      p.losses.push_back(s.loss);
+    }
     const double step_s = now_s() - began;
     p.times.of(run.device_kind, devices_of(run)).add(step_s);
     if (due(run.config.log.every, run, run.logged_at))
@@ -593,6 +595,17 @@ void start(Run& run) {
       run.directory.id.substr(0, 8));
 }
 
+// Of a run that `why` ends.
+void leave_result(const Run& run, const Error& why) {
+  end_live();
+  try {
+    run.directory.lease->check();
+    write_result(run.directory.path, result_of(run, status_of(why.code), nullptr, &why));
+  } catch (const Error&) {  // what failed the run, a disk or another holder, fails its result too
+    if (why.code == Exit::preempted) throw;
+  }
+}
+
 }  // namespace
 
 void train(LoadedConfig loaded, const TrainOptions& options) {
@@ -614,25 +627,13 @@ void train(LoadedConfig loaded, const TrainOptions& options) {
     loop(run);
     finish(run);
   } catch (const Error& e) {
-    end_live();
-    try {
-      run.directory.lease->check();
-      write_result(options.out, result_of(run, status_of(e.code), nullptr, &e));
-    } catch (const Error&) {  // what failed the run, a disk or another holder, fails its result too
-      if (e.code == Exit::preempted) throw;
-    }
+    leave_result(run, e);
     if (e.code != Exit::preempted) throw;
     fail(Exit::preempted,
          "{}: stopped after step {} of {}; everything is saved, the same command goes on",
          options.out.string(), run.progress.step, run.total_steps);
   } catch (const std::exception& e) {  // memory, mostly
-    end_live();
-    const Error error(Exit::system, e.what());
-    try {
-      run.directory.lease->check();
-      write_result(options.out, result_of(run, status_of(error.code), nullptr, &error));
-    } catch (const Error&) {  // what failed the run fails its result too
-    }
+    leave_result(run, Error(Exit::system, e.what()));
     throw;
   }
 }
